@@ -127,16 +127,15 @@ int sw_pymem_read(struct sw_pymem *m, uintptr_t address, void *out, size_t n)
     return -ENOTCONN;
 }
 
-/* Bytes that one gathered call brought, 0 when its first byte was not readable. */
-static size_t gather(struct sw_pymem *m, const struct iovec *remote, const struct iovec *local,
-                     unsigned count)
+/* Bytes that one gathered call brought, or -errno. */
+static long gather(struct sw_pymem *m, const struct iovec *remote, const struct iovec *local, unsigned count)
 {
     long got;
     if (m->backend == SW_PYMEM_MEMFD)
         got = syscall(SYS_pwritev, m->fd[0], remote, (long)count, 0L, 0L);
     else
         got = syscall(SYS_process_vm_readv, m->pid, local, (long)count, remote, (long)count, 0L);
-    return got > 0 ? (size_t)got : 0;
+    return got < 0 ? -errno : got;
 }
 
 /* A gathered call stops at the first byte that cannot be read: what came before it arrived, the range it lies in
@@ -158,7 +157,14 @@ static unsigned gather_some(struct sw_pymem *m, struct sw_pymem_range *ranges, u
         ranges[0].ok = false;
         return 1;
     }
-    const size_t got = gather(m, remote, local, n);
+    const long rc = gather(m, remote, local, n);
+    if (rc == -EFAULT) {
+        /* The first one, or one that no process could have: for that the kernel refuses the whole call. */
+        ranges[0].ok = sw_pymem_read(m, ranges[0].address, ranges[0].out, ranges[0].bytes) == 0;
+        *arrived += ranges[0].ok;
+        return 1;
+    }
+    const size_t got = rc > 0 ? (size_t)rc : 0;
     size_t at = 0;
     for (unsigned i = 0; i < n; i++) {
         struct sw_pymem_range *r = &ranges[i];

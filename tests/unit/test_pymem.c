@@ -1,9 +1,5 @@
 /* Every backend: good memory arrives, bad memory is an error, alone and gathered; and what opening must not do. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -81,8 +77,10 @@ static void gathers(enum sw_pymem_backend backend)
             const size_t from = (size_t)rand() % (round < 2 ? 9 * PAGE : PAGES * PAGE);
             const size_t bytes = (size_t)(rand() % BYTES);
             const bool bad = round > 0 && rand() % 20 == 0;
-            r[i] = (struct sw_pymem_range){bad ? (uintptr_t)(rand() % 4000) : (uintptr_t)pages + from,
-                                           out + (size_t)i * BYTES, bytes, rand() % 2 == 0};
+            r[i] = (struct sw_pymem_range){
+                bad ? (rand() % 2 ? (uintptr_t)(rand() % 4000) : UINTPTR_MAX - (uintptr_t)(rand() % 4000))
+                    : (uintptr_t)pages + from,
+                out + (size_t)i * BYTES, bytes, rand() % 2 == 0};
         }
         const unsigned arrived = sw_pymem_read_ranges(&m, r, RANGES);
         for (unsigned i = 0; i < RANGES; i++) {
