@@ -170,9 +170,10 @@ static void check_login(struct report *r, struct sw_config *c)
     else if (st.st_mode & S_IROTH)
         conflict(r, "slowwatch-smtp-password-file %s can be read by every user of this machine: chmod o-r it",
                  mail->password_file);
-    if (mail->tls != SW_TLS_REQUIRED)
-        note(r, "note: without slowwatch-smtp-tls = required the password may travel unencrypted to %s",
-             mail->server);
+    if (mail->tls == SW_TLS_OFF)
+        note(r, "note: slowwatch-smtp-tls = off: the password travels unencrypted to %s", mail->server);
+    else if (mail->tls == SW_TLS_OPTIONAL)
+        note(r, "note: the password is sent to %s only if its certificate is valid", mail->server);
 }
 
 static void check_ca(struct report *r, struct sw_config *c)

@@ -1,0 +1,32 @@
+/* emit.h - an event on its way out of a worker or the master: to the reporter, or straight into the log.
+ * Owns:    the buffer it is encoded in and the sender's backlog; one struct per process.
+ * Callers: the watchdog thread, or the master. No allocation after _init.
+ * Fork:    a child starts with _init: a backlog belongs to who filled it. */
+#ifndef SW_EMIT_H
+#define SW_EMIT_H
+
+#include "channel.h"
+#include "event.h"
+#include "recent.h"
+#include "sink_log.h"
+#include "source.h"
+
+struct sw_emitter {
+    struct sw_channel *channel; /* NULL: straight into the log */
+    _Atomic uint64_t *dropped;
+    const char *host;
+    enum sw_log_format log;   /* without a channel */
+    struct sw_source *source; /* without a channel; NULL: no source lines */
+    struct sw_recent recent;  /* without a channel */
+    char json[SW_EVENT_MAX_BYTES];
+    struct sw_backlog backlog;
+};
+
+void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic uint64_t *dropped,
+                     const char *host, enum sw_log_format log);
+/* Completes time and host, and sends. */
+void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena);
+/* Tries again what did not fit; true when nothing waits. */
+bool sw_emitter_flush(struct sw_emitter *em);
+
+#endif

@@ -1,0 +1,208 @@
+#include "master.h"
+
+#include "log.h"
+#include "watch.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uwsgi.h>
+
+extern struct uwsgi_server uwsgi;
+
+#define RESPAWN_PAUSE_MIN_NS SW_NS_PER_SEC
+#define RESPAWN_PAUSE_MAX_NS (30 * SW_NS_PER_SEC)
+#define REPORTER_LIVED_NS    (60 * SW_NS_PER_SEC) /* after this its next start is at once again */
+#define WAIT_STEP_MS         5
+
+static struct {
+    struct sw_master_setup setup;
+    struct sw_emitter emitter;
+    pid_t reporter; /* 0 = none */
+    uint64_t started_ns, respawn_at_ns, respawn_pause_ns;
+} master;
+
+void sw_master_init(const struct sw_master_setup *setup)
+{
+    master.setup = *setup;
+    master.respawn_pause_ns = RESPAWN_PAUSE_MIN_NS;
+    /* Slot 0 always exists; what the master loses is counted there. */
+    sw_emitter_init(&master.emitter, setup->channel, &sw_shared_slot(setup->shared, 0)->dropped, setup->host,
+                    setup->config->log);
+}
+
+/* ---- the reporter ---- */
+
+static void raise_alarm(const char *name, char *text, size_t n)
+{
+    uwsgi_alarm_trigger((char *)name, text, n);
+}
+
+/* It keeps its three standard descriptors, the channel and the way to the alarm thread; above all it must not keep
+ * the listening sockets, or the port stays taken when everybody else is gone. */
+static void close_inherited(void)
+{
+    const int keep[] = {master.setup.channel->read_fd, uwsgi.alarm_thread ? uwsgi.alarm_thread->pipe[0] : -1};
+    const long max = sysconf(_SC_OPEN_MAX);
+    const int end = max > 0 && max < 65536 ? (int)max : 65536;
+    for (int fd = STDERR_FILENO + 1; fd < end; fd++) {
+        bool kept = false;
+        for (size_t i = 0; i < SW_COUNT(keep); i++)
+            kept = kept || fd == keep[i];
+        if (!kept)
+            close(fd);
+    }
+    master.setup.channel->write_fd = -1;
+}
+
+static void start_reporter(uint64_t now_ns)
+{
+    const pid_t me = getpid();
+    const pid_t pid = uwsgi_fork(NULL);
+    if (pid < 0) {
+        sw_log("the reporter process could not be started: %s; trying again", strerror(errno));
+        master.respawn_at_ns = now_ns + RESPAWN_PAUSE_MAX_NS;
+        return;
+    }
+    if (pid == 0) {
+        uwsgi_set_processname("uwsgi slowwatch reporter");
+        prctl(PR_SET_NAME, "slowwatch-rep");
+        /* It opens files that workers name: with no more rights than a worker has. */
+        if (uwsgi.master_as_root)
+            uwsgi_as_root();
+        close_inherited();
+        struct sw_reporter_setup setup = {
+            .channel = master.setup.channel,
+            .shared = master.setup.shared,
+            .master = me,
+            .log = master.setup.config->log,
+            .mail = &master.setup.config->mail,
+            .alarm = {master.setup.config->alarm, raise_alarm},
+        };
+        /* _exit: handlers of exit() belong to the master and to Python. */
+        _exit(sw_reporter_run(&setup) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    master.reporter = pid;
+    master.started_ns = now_ns;
+}
+
+/* uWSGI's own waitpid(-1) may have taken it first: then it is no child of ours any more. */
+static bool reporter_alive(void)
+{
+    if (master.reporter == 0)
+        return false;
+    if (waitpid(master.reporter, NULL, WNOHANG) == 0)
+        return true;
+    master.reporter = 0;
+    return false;
+}
+
+static void keep_reporter(uint64_t now_ns)
+{
+    const bool had_one = master.reporter != 0;
+    if (reporter_alive())
+        return;
+    if (had_one) {
+        /* One that dies again and again must not become a fork bomb. */
+        const bool lived = now_ns - master.started_ns >= REPORTER_LIVED_NS;
+        master.respawn_pause_ns =
+            lived ? RESPAWN_PAUSE_MIN_NS : sw_min_u64(2 * master.respawn_pause_ns, RESPAWN_PAUSE_MAX_NS);
+        master.respawn_at_ns = master.started_ns + master.respawn_pause_ns;
+        sw_log("the reporter process is gone; it is started again, queued events are kept");
+    }
+    if (now_ns >= master.respawn_at_ns)
+        start_reporter(now_ns);
+}
+
+/* ---- workers ---- */
+
+static bool is_gone(pid_t pid)
+{
+    return kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+static void end_reports_of_dead(void)
+{
+    for (unsigned i = 0; i < master.setup.shared->workers; i++) {
+        struct sw_slot *slot = sw_shared_slot(master.setup.shared, i);
+        const pid_t pid = atomic_load(&slot->pid);
+        if (pid == 0 || uwsgi.workers[i + 1].pid == pid || !is_gone(pid))
+            continue;
+        sw_watch_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED, "the worker process died", true,
+                             &master.emitter);
+    }
+}
+
+void sw_master_cycle(void)
+{
+    keep_reporter(sw_now_ns());
+    end_reports_of_dead();
+    sw_emitter_flush(&master.emitter);
+}
+
+/* With a graceful signal first the worker may still answer its request: no end yet. */
+static bool kill_follows(int worker)
+{
+#if UWSGI_VERSION_BASE > 2 || UWSGI_VERSION_MAJOR > 0 || UWSGI_VERSION_MINOR >= 22
+    return uwsgi.harakiri_graceful_timeout <= 0 || uwsgi.workers[worker].pending_harakiri > 0;
+#else
+    (void)worker;
+    return true;
+#endif
+}
+
+void sw_master_harakiri(int worker)
+{
+    struct sw_slot *slot = sw_shared_slot(master.setup.shared, (unsigned)worker - 1);
+    if (!slot || atomic_load(&slot->pid) != uwsgi.workers[worker].pid)
+        return;
+    const bool final = kill_follows(worker);
+    if (sw_slot_can_answer(slot) && sw_slot_await(slot, sw_slot_ask(slot, final), SW_LAST_PICTURE_NS))
+        return;
+    if (final)
+        sw_watch_end_reports(master.setup.shared, (unsigned)worker - 1, SW_EVENT_REQUEST_KILLED,
+                             "harakiri; the worker could not answer for a last picture", false,
+                             &master.emitter);
+}
+
+/* ---- the end ---- */
+
+static bool wait_until_gone(uint64_t until_ns)
+{
+    while (reporter_alive()) {
+        if (sw_now_ns() >= until_ns)
+            return false;
+        poll(NULL, 0, WAIT_STEP_MS);
+    }
+    return true;
+}
+
+static bool send_end(uint64_t until_ns)
+{
+    while (!sw_emitter_flush(&master.emitter) || sw_channel_send_end(master.setup.channel) < 0) {
+        if (sw_now_ns() >= until_ns)
+            return false;
+        poll(NULL, 0, WAIT_STEP_MS);
+    }
+    return true;
+}
+
+void sw_master_cleanup(void)
+{
+    for (unsigned i = 0; i < master.setup.shared->workers; i++)
+        sw_watch_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED,
+                             "the worker was stopped while the request ran", true, &master.emitter);
+    if (!reporter_alive())
+        start_reporter(sw_now_ns()); /* what is queued still has to be read */
+    const uint64_t until_ns = sw_now_ns() + SW_DRAIN_WAIT_NS;
+    if (master.reporter && !(send_end(until_ns) && wait_until_gone(until_ns))) {
+        sw_log("the reporter did not end in time and is killed");
+        kill(master.reporter, SIGKILL);
+        waitpid(master.reporter, NULL, 0);
+    }
+    master.reporter = 0;
+}

@@ -1,0 +1,120 @@
+#include "schedule.h"
+
+/* A request outside its application is looked at this often per threshold, so that the start of its application is
+ * known to within this part of the threshold. */
+#define LOOKS_PER_THRESHOLD 8
+
+const char *sw_phase_name(enum sw_phase phase)
+{
+    switch (phase) {
+    case SW_PHASE_HEADERS:
+        return "headers";
+    case SW_PHASE_UWSGI:
+        return "uwsgi";
+    case SW_PHASE_APPLICATION:
+        return "application";
+    case SW_PHASE_UPLOAD:
+        return "upload";
+    case SW_PHASE_STREAMING:
+        return "streaming";
+    case SW_PHASE_WEBSOCKET:
+        return "websocket";
+    }
+    return "unknown";
+}
+
+void sw_track_begin(struct sw_track *t, struct sw_identity who, uint64_t began_ago_ns,
+                    uint64_t previous_look_ns, uint64_t now_ns)
+{
+    *t = (struct sw_track){
+        .known = true,
+        .who = who,
+        .start_ns = sw_max_u64(sw_sub_floor(now_ns, began_ago_ns), sw_min_u64(previous_look_ns, now_ns)),
+        .app_since_ns = SW_NS_NEVER,
+        .last_look_ns = now_ns,
+    };
+}
+
+void sw_track_set_threshold(struct sw_track *t, uint64_t threshold_ns, bool from_start, uint64_t now_ns)
+{
+    t->threshold_known = true;
+    t->threshold_ns = threshold_ns;
+    if (t->app_since_ns == SW_NS_NEVER)
+        t->app_since_ns = from_start && !t->outside ? t->start_ns : now_ns;
+}
+
+void sw_track_phase(struct sw_track *t, enum sw_phase phase, uint64_t now_ns)
+{
+    const bool app = phase == SW_PHASE_APPLICATION;
+    if (app && t->threshold_known && t->app_since_ns == SW_NS_NEVER) {
+        t->app_since_ns = now_ns;
+    } else if (!app && t->app_since_ns != SW_NS_NEVER) {
+        t->app_before_ns += sw_sub_floor(t->last_look_ns, t->app_since_ns);
+        t->app_since_ns = SW_NS_NEVER;
+    }
+    t->outside = t->outside || !app;
+    t->last_look_ns = now_ns;
+}
+
+uint64_t sw_track_app_ns(const struct sw_track *t, uint64_t now_ns)
+{
+    if (t->app_since_ns == SW_NS_NEVER)
+        return t->app_before_ns;
+    return t->app_before_ns + sw_sub_floor(now_ns, t->app_since_ns);
+}
+
+static bool watched(const struct sw_track *t)
+{
+    return t->known && !(t->threshold_known && t->threshold_ns == 0);
+}
+
+bool sw_track_due(const struct sw_track *t, uint64_t now_ns)
+{
+    return watched(t) && t->threshold_known && !t->slow && t->app_since_ns != SW_NS_NEVER &&
+           sw_track_app_ns(t, now_ns) >= t->threshold_ns;
+}
+
+void sw_track_slow(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns)
+{
+    t->slow = true;
+    t->next_sample_ns = sw_add_sat(now_ns, sample_interval_ns);
+    t->next_update_ns = sw_add_sat(t->threshold_ns, t->threshold_ns);
+}
+
+bool sw_track_sample_due(const struct sw_track *t, uint64_t now_ns)
+{
+    return t->known && t->slow && now_ns >= t->next_sample_ns;
+}
+
+bool sw_track_sampled(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns)
+{
+    t->next_sample_ns = sw_add_sat(now_ns, sample_interval_ns);
+    const uint64_t app_ns = sw_track_app_ns(t, now_ns);
+    if (app_ns < t->next_update_ns)
+        return false;
+    /* After a long gap (a stopped process) one update stands for all that were missed. */
+    while (t->next_update_ns <= app_ns)
+        t->next_update_ns = sw_add_sat(t->next_update_ns, t->next_update_ns);
+    return true;
+}
+
+uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns,
+                          uint64_t sample_interval_ns)
+{
+    if (!watched(t))
+        return SW_NS_NEVER;
+    if (t->slow)
+        return t->next_sample_ns;
+    if (t->app_since_ns == SW_NS_NEVER) {
+        const uint64_t threshold_ns = t->threshold_known ? t->threshold_ns : least_threshold_ns;
+        return sw_add_sat(now_ns, sw_max_u64(sample_interval_ns, threshold_ns / LOOKS_PER_THRESHOLD));
+    }
+    return sw_add_sat(t->app_since_ns, sw_sub_floor(t->threshold_ns, t->app_before_ns));
+}
+
+uint64_t sw_schedule_interval(uint64_t sample_interval_ns, uint64_t pass_cost_ns)
+{
+    return sw_max_u64(sample_interval_ns, pass_cost_ns > SW_NS_NEVER / SW_LOOK_SHARE
+                                              ? SW_NS_NEVER
+                                              : pass_cost_ns * SW_LOOK_SHARE);
+}

@@ -1,0 +1,71 @@
+/* schedule.h - who is due, and when to look next: the pure decision behind the watchdog.
+ * Owns:    a struct sw_track per core, in the watchdog.
+ * Callers: the watchdog thread. Clock: none; callers pass CLOCK_MONOTONIC nanoseconds. No I/O, no allocation.
+ * Fork:    a child starts with zeroed tracks.
+ *
+ * Nothing tells us that a request began; we see it at a look. So the next look is at the earliest instant at which
+ * any request can be due: a running one at its start + threshold, one that begins later not before now + threshold.
+ * Only application time counts. What happens between two looks is not seen: while a request waits for its client
+ * it is looked at more often, and time that was not proved to be the application's is not counted. */
+#ifndef SW_SCHEDULE_H
+#define SW_SCHEDULE_H
+
+#include "base.h"
+
+enum sw_phase {
+    SW_PHASE_HEADERS,     /* accepted, or an idle keep-alive: no request yet */
+    SW_PHASE_UWSGI,       /* routing, static files, buffering the body */
+    SW_PHASE_APPLICATION, /* the one that counts */
+    SW_PHASE_UPLOAD,      /* the application waits for the client's body */
+    SW_PHASE_STREAMING,   /* the response waits for the client to read */
+    SW_PHASE_WEBSOCKET,
+};
+const char *sw_phase_name(enum sw_phase phase);
+
+struct sw_identity {   /* what cannot repeat on one core */
+    uint64_t start_us; /* uWSGI's start_of_request; 0 = none */
+    uint64_t requests; /* the core's counter of finished requests */
+};
+
+struct sw_track {
+    bool known;
+    struct sw_identity who;
+    bool threshold_known;
+    uint64_t threshold_ns;  /* 0 = not watched */
+    uint64_t start_ns;      /* when the request began, as far as the looks can tell */
+    uint64_t app_since_ns;  /* the application runs since then; SW_NS_NEVER = not at the last look */
+    uint64_t app_before_ns; /* application time of earlier stretches */
+    uint64_t last_look_ns;
+    bool outside;            /* was seen outside its application */
+    bool slow;               /* its slow_request event is out */
+    uint64_t next_sample_ns; /* when slow */
+    uint64_t next_update_ns; /* application time at which the next update is due */
+};
+
+/* A request is seen for the first time. began_ago_ns: what the wall clock says; it is believed only between the
+ * previous look at this core and now, so that a jump of the clock neither makes nor hides a slow request. */
+void sw_track_begin(struct sw_track *t, struct sw_identity who, uint64_t began_ago_ns,
+                    uint64_t previous_look_ns, uint64_t now_ns);
+/* Its threshold, known when the application phase is first seen. from_start: no long upload can have come before the
+ * application, so its time counts from the start of the request. */
+void sw_track_set_threshold(struct sw_track *t, uint64_t threshold_ns, bool from_start, uint64_t now_ns);
+/* Every look tells the phase, before the threshold is set when it is new. */
+void sw_track_phase(struct sw_track *t, enum sw_phase phase, uint64_t now_ns);
+
+uint64_t sw_track_app_ns(const struct sw_track *t, uint64_t now_ns);
+bool sw_track_due(const struct sw_track *t, uint64_t now_ns);
+/* It is slow now; the next sample and update are set. */
+void sw_track_slow(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns);
+bool sw_track_sample_due(const struct sw_track *t, uint64_t now_ns);
+/* A sample was taken; true when an update (2x, 4x, 8x ... the threshold) is due with it. */
+bool sw_track_sampled(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns);
+
+/* When this request needs a look; SW_NS_NEVER = not watched. */
+uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns,
+                          uint64_t sample_interval_ns);
+
+/* The interval between samples that keeps looking below SW_LOOK_SHARE of one CPU, given what the last pass cost. */
+#define SW_LOOK_SHARE 20 /* one twentieth */
+uint64_t sw_schedule_interval(uint64_t sample_interval_ns, uint64_t pass_cost_ns);
+
+#endif

@@ -1,0 +1,65 @@
+/* watch.h - one core of this worker under watch: seen, slow, sampled, ended. The policy of the watchdog thread.
+ * Owns:    struct sw_watch, one per worker process: its buffers and what it knows of each core.
+ * Callers: the watchdog thread only, but for the group at the end.
+ * Fork:    a child of the worker must not use it. */
+#ifndef SW_WATCH_H
+#define SW_WATCH_H
+
+#include "emit.h"
+#include "look.h"
+#include "request.h"
+#include "watchdog.h"
+
+#define SW_ARENA_BYTES                                                                                       \
+    ((size_t)512 * 1024) /* strings and frames of one event; untouched pages cost nothing */
+
+struct sw_core {
+    struct sw_track track;
+    bool ended; /* its end is reported; wait for the next request */
+    pid_t tid;
+    uint64_t previous_look_ns;           /* at which this request was not there yet */
+    uint64_t seen_ns, seen_cpu_ns;       /* since when its CPU time is counted, and the thread's then */
+    uint64_t idle_cpu_ns, idle_requests; /* at the last look that found the core idle */
+    int status;
+};
+
+struct sw_watch {
+    /* set before the thread starts, then read-only */
+    struct sw_watchdog_setup setup;
+    pid_t pid;
+    int worker; /* from 1, as uWSGI counts */
+    unsigned core_count;
+    pthread_t main_thread;
+    struct sw_slot *slot;
+    /* watchdog thread only */
+    struct sw_core *cores; /* core_count of them */
+    struct sw_eye eye;
+    struct sw_emitter emitter;
+    struct sw_raw raw;
+    struct sw_waitstate wait; /* the event points into it */
+    uint64_t least_threshold_ns, sample_interval_ns;
+    unsigned open_reports;
+    bool leaving; /* the process is in exit() */
+    struct sw_event event;
+    struct sw_report_data snapshot;
+    struct sw_arena arena;
+    char arena_bytes[SW_ARENA_BYTES];
+};
+
+/* Looks at one core and does what is due; returns when the next look at it is needed. */
+uint64_t sw_watch_core(struct sw_watch *w, unsigned core, uint64_t now_ns);
+
+/* Harakiri takes its aim: a last picture of every slow request. final: the kill follows, so the reports end; without
+ * it (a graceful signal first) they get an update. When nothing is slow yet, the longest-running request is. */
+void sw_watch_harakiri(struct sw_watch *w, bool final, uint64_t now_ns);
+
+/* The worker leaves: ends what is open. */
+void sw_watch_leave(struct sw_watch *w, const char *reason, uint64_t now_ns);
+
+/* ---- any process: the master, or the next process of this worker ---- */
+
+/* Ends the open reports of one worker whose process is dead or cannot answer. Returns how many. */
+unsigned sw_watch_end_reports(const struct sw_shared *shared, unsigned worker, enum sw_event_kind kind,
+                              const char *reason, bool owner_is_dead, struct sw_emitter *emitter);
+
+#endif

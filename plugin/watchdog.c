@@ -1,0 +1,191 @@
+#include "watchdog.h"
+
+#include "log.h"
+#include "watch.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <uwsgi.h>
+
+extern struct uwsgi_server uwsgi;
+
+#define STACK_BYTES   ((size_t)512 * 1024)
+#define STOP_MAX_NS   (300 * SW_NS_PER_MS) /* a worker that leaves waits no longer for its watchdog */
+#define BACKLOG_RETRY (5 * SW_NS_PER_MS)
+
+static struct {
+    pthread_t thread;
+    bool running; /* main thread */
+    _Atomic bool stop;
+    const char *_Atomic reason;
+    _Atomic bool harakiri; /* leaving because of it */
+    struct sw_watch *watch;
+} dog;
+
+/* Looks at every core; when to look next. */
+static uint64_t pass(struct sw_watch *w, uint64_t now_ns)
+{
+    uint64_t next_ns = sw_add_sat(now_ns, w->least_threshold_ns);
+    for (unsigned i = 0; i < w->core_count; i++)
+        next_ns = sw_min_u64(next_ns, sw_watch_core(w, i, sw_now_ns()));
+    const uint64_t interval_ns = w->setup.config->sample_interval_ns;
+    w->sample_interval_ns =
+        w->open_reports ? sw_schedule_interval(interval_ns, sw_now_ns() - now_ns) : interval_ns;
+    return next_ns;
+}
+
+static void answer(struct sw_watch *w)
+{
+    const uint32_t question = atomic_load(&w->slot->asked);
+    if (question == atomic_load(&w->slot->answered))
+        return;
+    sw_watch_harakiri(w, atomic_load(&w->slot->kill_follows), sw_now_ns());
+    sw_emitter_flush(&w->emitter);
+    sw_slot_answer(w->slot, question);
+}
+
+static void *watch_thread(void *arg)
+{
+    struct sw_watch *w = arg;
+    atomic_store(&w->slot->watchdog_tid, (pid_t)syscall(SYS_gettid));
+    const uint64_t start_ns = sw_now_ns();
+    for (unsigned i = 0; i < w->core_count; i++)
+        w->cores[i].previous_look_ns = start_ns;
+
+    for (;;) {
+        /* Read the word before looking: a wake-up after this makes the wait return at once. */
+        const uint32_t seen = atomic_load(&w->slot->wake);
+        if (atomic_load(&dog.stop))
+            break;
+        answer(w);
+        uint64_t next_ns = pass(w, sw_now_ns());
+        if (!sw_emitter_flush(&w->emitter))
+            next_ns = sw_min_u64(next_ns, sw_add_sat(sw_now_ns(), BACKLOG_RETRY));
+        sw_slot_wait(w->slot, seen, next_ns);
+    }
+    w->leaving = true;
+    if (atomic_load(&dog.harakiri))
+        sw_watch_harakiri(w, true, sw_now_ns());
+    sw_watch_leave(w, atomic_load(&dog.reason), sw_now_ns());
+    sw_emitter_flush(&w->emitter);
+    sw_eye_close(&w->eye);
+    return NULL;
+}
+
+static struct sw_watch *watch_new(const struct sw_watchdog_setup *setup)
+{
+    const unsigned core_count = (unsigned)uwsgi.cores;
+    /* mmap: large buffers of which only the pages that get used become resident */
+    struct sw_watch *w =
+        mmap(NULL, sizeof *w, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (w == MAP_FAILED)
+        return NULL;
+    w->cores = calloc(core_count, sizeof *w->cores);
+    if (!w->cores) {
+        munmap(w, sizeof *w);
+        return NULL;
+    }
+    w->setup = *setup;
+    w->pid = getpid();
+    w->worker = uwsgi.mywid;
+    w->core_count = core_count;
+    w->main_thread = pthread_self();
+    w->slot = sw_shared_slot(setup->shared, (unsigned)uwsgi.mywid - 1);
+    w->least_threshold_ns = setup->least_threshold_ns;
+    w->sample_interval_ns = setup->config->sample_interval_ns;
+    w->eye.depth = setup->config->stack_depth;
+    w->eye.shared_thread = uwsgi.async > 1;
+    sw_eye_open(&w->eye, setup->py, setup->backend, setup->no_stack);
+    sw_arena_init(&w->arena, w->arena_bytes, sizeof w->arena_bytes);
+    sw_emitter_init(&w->emitter, setup->channel, &w->slot->dropped, setup->host, setup->config->log);
+    return w;
+}
+
+static void watch_free(struct sw_watch *w)
+{
+    sw_eye_close(&w->eye);
+    free(w->cores);
+    munmap(w, sizeof *w);
+}
+
+static int start_thread(struct sw_watch *w)
+{
+    sigset_t all, before;
+    pthread_attr_t attr;
+    int err = pthread_attr_init(&attr);
+    if (err)
+        return -err;
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    /* The thread inherits the mask: it must never be the one that runs a handler of Python or uWSGI. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = pthread_create(&dog.thread, &attr, watch_thread, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    if (err)
+        return -err;
+    pthread_setname_np(dog.thread, "slowwatch");
+    return 0;
+}
+
+int sw_watchdog_start(const struct sw_watchdog_setup *setup)
+{
+    struct sw_watch *w = watch_new(setup);
+    if (!w)
+        return -ENOMEM;
+    /* An earlier process of this worker may have died with reports open, faster than the master looked. */
+    atomic_store(&w->slot->watchdog_tid, 0);
+    sw_watch_end_reports(setup->shared, (unsigned)w->worker - 1, SW_EVENT_WORKER_DIED,
+                         "the worker process died", true, &w->emitter);
+    atomic_store(&w->slot->answered, atomic_load(&w->slot->asked));
+    atomic_store(&w->slot->pid, w->pid);
+    dog.watch = w;
+    atomic_store(&dog.stop, false);
+    const int err = start_thread(w);
+    if (err < 0) {
+        watch_free(w);
+        dog.watch = NULL;
+        return err;
+    }
+    dog.running = true;
+    return 0;
+}
+
+/* Without a master harakiri is SIGALRM, whose handler leaves by exit(): only the age of the requests tells. */
+static bool is_harakiri_without_master(void)
+{
+    const uint64_t harakiri_us = (uint64_t)uwsgi.harakiri_options.workers * SW_US_PER_SEC;
+    if (uwsgi.master_process || harakiri_us == 0)
+        return false;
+    for (int i = 0; i < uwsgi.cores; i++) {
+        struct sw_peek peek;
+        sw_request_peek(&uwsgi.workers[uwsgi.mywid].cores[i], &peek);
+        /* alarm() counts from the end of the headers in whole seconds: half a second of slack is plenty */
+        if (peek.running && uwsgi_micros() + SW_US_PER_SEC / 2 >= peek.who.start_us + harakiri_us)
+            return true;
+    }
+    return false;
+}
+
+void sw_watchdog_stop(void)
+{
+    struct sw_watch *w = dog.watch;
+    if (!dog.running || !w || w->pid != getpid())
+        return;
+    dog.running = false;
+    atomic_store(&dog.harakiri, is_harakiri_without_master());
+    atomic_store(&dog.reason, "the worker was stopped while the request ran");
+    atomic_store(&dog.stop, true);
+    sw_slot_wake(w->slot);
+    struct timespec until;
+    const uint64_t until_ns = sw_add_sat(sw_clock_ns(CLOCK_REALTIME), STOP_MAX_NS);
+    until.tv_sec = (time_t)(until_ns / SW_NS_PER_SEC);
+    until.tv_nsec = (long)(until_ns % SW_NS_PER_SEC);
+    /* Never freed: a thread that did not answer in time may still use it until the process is gone. */
+    (void)pthread_timedjoin_np(dog.thread, NULL, &until);
+    atomic_store(&w->slot->watchdog_tid, 0);
+}
