@@ -127,7 +127,8 @@ int sw_pystack_make(struct sw_pystack **out, const struct sw_pylayout *layout,
 struct sw_pythread {
     uintptr_t at, interp;
     uint64_t ident;
-    pid_t native; /* 0 = unknown */
+    pid_t native;   /* 0 = unknown */
+    bool ambiguous; /* another thread state with this ident has frames, too */
 };
 struct sw_pythread_iter {
     uintptr_t interp, next;

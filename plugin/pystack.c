@@ -188,7 +188,7 @@ static unsigned fitting_depth(const struct sw_arena *arena, unsigned depth)
     return depth < most ? depth : most;
 }
 
-static int capture_state(struct sw_pystack *p, const struct sw_pythread *t, unsigned depth,
+static int capture_tries(struct sw_pystack *p, const struct sw_pythread *t, unsigned depth,
                          struct sw_arena *arena, struct sw_stack *out)
 {
     struct sw_pywalk walks[2] = {{.frames = p->buf->frames[0]}, {.frames = p->buf->frames[1]}};
@@ -224,6 +224,16 @@ static int capture_state(struct sw_pystack *p, const struct sw_pythread *t, unsi
     return finish_changing(p, now, before, moved, arena, out);
 }
 
+static int capture_state(struct sw_pystack *p, const struct sw_pythread *t, unsigned depth,
+                         struct sw_arena *arena, struct sw_stack *out)
+{
+    const bool cut_before = arena->cut;
+    arena->cut = false;
+    const int rc = capture_tries(p, t, depth, arena, out);
+    arena->cut = arena->cut || cut_before;
+    return rc;
+}
+
 static int ready(const struct sw_pystack *p)
 {
     return p->buf ? 0 : -ENOTCONN;
@@ -248,9 +258,15 @@ int sw_pystack_capture(struct sw_pystack *p, pthread_t thread, unsigned depth, s
     struct sw_pythread t;
     *out = (struct sw_stack){0};
     int rc = ready(p);
-    if (rc == 0)
-        rc = sw_pythread_find(p, (uint64_t)thread, &t);
-    return rc == 0 ? capture_state(p, &t, depth, arena, out) : rc;
+    if (rc != 0)
+        return rc;
+    rc = sw_pythread_find(p, (uint64_t)thread, &t);
+    if (rc != 0)
+        return rc;
+    rc = capture_state(p, &t, depth, arena, out);
+    if (rc == 0 && t.ambiguous && !out->partial)
+        out->partial = "this thread has several Python stacks, and this is one of them";
+    return rc;
 }
 
 /* ---- the other threads ---- */

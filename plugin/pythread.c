@@ -73,25 +73,28 @@ bool sw_pythread_is(const struct sw_pystack *p, const struct sw_pythread *t, uin
     return p->preferred ? t->at == p->preferred : t->ident == ident;
 }
 
-/* One thread can have several states: sub-interpreters, and applications mounted by another thread. */
+/* One thread can have several states, when it uses sub-interpreters; and a state made for another thread keeps the ident
+ * of the thread that made it, so that which of them is meant cannot always be told. */
 static int find_once(struct sw_pystack *p, uint64_t ident, struct sw_pythread *out)
 {
     struct sw_pythread_iter it;
     struct sw_pythread t;
-    bool found = false, framed = false;
+    bool found = false;
+    unsigned framed = 0;
     sw_pythread_first(p, &it);
     while (sw_pythread_next(p, &it, &t)) {
         uintptr_t gil;
         if (!sw_pythread_is(p, &t, ident))
             continue;
         const bool frames = has_frames(p, &t);
-        const bool better = !found || (frames && !framed) ||
-                            (frames && framed && sw_pythread_gil_holder(p, t.interp, &gil) == t.at);
+        const bool better = !found || (frames && framed == 0) ||
+                            (frames && sw_pythread_gil_holder(p, t.interp, &gil) == t.at);
         if (better)
             *out = t;
         found = true;
-        framed = framed || frames;
+        framed += frames;
     }
+    out->ambiguous = framed > 1;
     return found ? 0 : it.error != 0 ? it.error : -ESRCH;
 }
 

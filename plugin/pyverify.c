@@ -1,13 +1,13 @@
 #include "pyread.h"
 
-/* The second reading. When a value was the same at the walk and is the same now, it was so in between (but for one that
- * changed and changed back); when all were, then all at once at the moment the second reading began, which is what makes
- * the stack true. The instruction of the innermost frame is exempt: it moves while its thread runs, and its last reading
- * is taken instead.
+/* The second reading. When a value was the same at the walk and is the same now, it was so in between, unless it changed
+ * and changed back; when all were, then all at once, and that is what makes the stack true. The instruction of the
+ * innermost frame is exempt: it moves while its thread runs, and its last reading is taken instead.
  *
- * A value that changes back is the danger: a frame that is left and entered again at the same address by another line of
- * its caller. Frames that lie together in the data stack are therefore copied as one range, and a range is read once more
- * after each of its neighbours: a, b, a, b says that b did not change while a was read, and the other way round. */
+ * Values that change back are the danger: a frame that is left and entered again at the same address from another line of
+ * its caller. So frames are read as close to their neighbours as can be (those that lie together in the data stack as one
+ * range), each range once more after the next one (a, b, a, b: neither changed while the other was read), and all of that
+ * twice, before and after the code objects. What slips through one of these would have to slip through all. */
 
 #define MERGE_GAP_BYTES   512U /* frames no further apart are read as one range */
 #define MERGE_BYTES_MAX   ((size_t)8 * 1024)
