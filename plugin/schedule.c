@@ -1,8 +1,10 @@
 #include "schedule.h"
 
-/* A request outside its application is looked at this often per threshold, so that the start of its application is
- * known to within this part of the threshold. */
-#define LOOKS_PER_THRESHOLD 8
+/* A request outside its application is looked at again after this part of the time it has been there, so that the
+ * start of its application is known to within that part: most leave for it within microseconds, some upload for
+ * minutes. */
+#define OUTSIDE_PART     8
+#define OUTSIDE_LEAST_NS SW_NS_PER_MS
 
 const char *sw_phase_name(enum sw_phase phase)
 {
@@ -23,16 +25,35 @@ const char *sw_phase_name(enum sw_phase phase)
     return "unknown";
 }
 
-void sw_track_begin(struct sw_track *t, struct sw_identity who, uint64_t began_ago_ns,
-                    uint64_t previous_look_ns, uint64_t now_ns)
+/* The monotonic time of a wall-clock time, by the offset between the clocks at this moment; 0 = before all time. */
+static uint64_t monotonic_of(uint64_t wall_us, struct sw_moment at)
+{
+    if (wall_us <= at.wall_us)
+        return sw_sub_floor(at.ns, (at.wall_us - wall_us) * SW_NS_PER_US);
+    return sw_add_sat(at.ns, (wall_us - at.wall_us) * SW_NS_PER_US);
+}
+
+static uint64_t start_between(uint64_t start_us, struct sw_moment previous, struct sw_moment now)
+{
+    uint64_t start_ns = 0;
+    const uint64_t by[] = {monotonic_of(start_us, previous), monotonic_of(start_us, now)};
+    for (size_t i = 0; i < SW_COUNT(by); i++)
+        if (by[i] >= previous.ns && by[i] <= now.ns)
+            start_ns = sw_max_u64(start_ns, by[i]);
+    return start_ns ? start_ns : now.ns;
+}
+
+void sw_track_begin(struct sw_track *t, struct sw_identity who, struct sw_moment previous,
+                    struct sw_moment now)
 {
     *t = (struct sw_track){
         .known = true,
         .who = who,
-        .start_ns = sw_max_u64(sw_sub_floor(now_ns, began_ago_ns), sw_min_u64(previous_look_ns, now_ns)),
+        .start_ns = start_between(who.start_us, previous, now),
         .app_since_ns = SW_NS_NEVER,
-        .last_look_ns = now_ns,
+        .last_look_ns = now.ns,
     };
+    t->outside_since_ns = t->start_ns;
 }
 
 void sw_track_set_threshold(struct sw_track *t, uint64_t threshold_ns, bool from_start, uint64_t now_ns)
@@ -51,6 +72,7 @@ void sw_track_phase(struct sw_track *t, enum sw_phase phase, uint64_t now_ns)
     } else if (!app && t->app_since_ns != SW_NS_NEVER) {
         t->app_before_ns += sw_sub_floor(t->last_look_ns, t->app_since_ns);
         t->app_since_ns = SW_NS_NEVER;
+        t->outside_since_ns = now_ns;
     }
     t->outside = t->outside || !app;
     t->last_look_ns = now_ns;
@@ -98,8 +120,7 @@ bool sw_track_sampled(struct sw_track *t, uint64_t now_ns, uint64_t sample_inter
     return true;
 }
 
-uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns,
-                          uint64_t sample_interval_ns)
+uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns)
 {
     if (!watched(t))
         return SW_NS_NEVER;
@@ -107,7 +128,9 @@ uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t le
         return t->next_sample_ns;
     if (t->app_since_ns == SW_NS_NEVER) {
         const uint64_t threshold_ns = t->threshold_known ? t->threshold_ns : least_threshold_ns;
-        return sw_add_sat(now_ns, sw_max_u64(sample_interval_ns, threshold_ns / LOOKS_PER_THRESHOLD));
+        const uint64_t outside_ns = sw_sub_floor(now_ns, t->outside_since_ns);
+        const uint64_t pause_ns = sw_min_u64(outside_ns, threshold_ns) / OUTSIDE_PART;
+        return sw_add_sat(now_ns, sw_max_u64(pause_ns, OUTSIDE_LEAST_NS));
     }
     return sw_add_sat(t->app_since_ns, sw_sub_floor(t->threshold_ns, t->app_before_ns));
 }

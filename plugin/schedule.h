@@ -27,6 +27,11 @@ struct sw_identity {   /* what cannot repeat on one core */
     uint64_t requests; /* the core's counter of finished requests */
 };
 
+struct sw_moment {    /* one instant on both clocks */
+    uint64_t ns;      /* monotonic */
+    uint64_t wall_us; /* the clock that start_us is read from */
+};
+
 struct sw_track {
     bool known;
     struct sw_identity who;
@@ -36,16 +41,18 @@ struct sw_track {
     uint64_t app_since_ns;  /* the application runs since then; SW_NS_NEVER = not at the last look */
     uint64_t app_before_ns; /* application time of earlier stretches */
     uint64_t last_look_ns;
-    bool outside;            /* was seen outside its application */
-    bool slow;               /* its slow_request event is out */
-    uint64_t next_sample_ns; /* when slow */
-    uint64_t next_update_ns; /* application time at which the next update is due */
+    bool outside;              /* was seen outside its application */
+    uint64_t outside_since_ns; /* while app_since_ns is SW_NS_NEVER */
+    bool slow;                 /* its slow_request event is out */
+    uint64_t next_sample_ns;   /* when slow */
+    uint64_t next_update_ns;   /* application time at which the next update is due */
 };
 
-/* A request is seen for the first time. began_ago_ns: what the wall clock says; it is believed only between the
- * previous look at this core and now, so that a jump of the clock neither makes nor hides a slow request. */
-void sw_track_begin(struct sw_track *t, struct sw_identity who, uint64_t began_ago_ns,
-                    uint64_t previous_look_ns, uint64_t now_ns);
+/* A request is seen for the first time. It began between the previous look at this core and now. Where in between, its
+ * wall-clock start tells; when that clock was set in the meantime it fits the offset between the clocks at one of the two
+ * looks. If it fits both, the later start is taken; if none, it counts from now: no false report. */
+void sw_track_begin(struct sw_track *t, struct sw_identity who, struct sw_moment previous,
+                    struct sw_moment now);
 /* Its threshold, known when the application phase is first seen. from_start: no long upload can have come before the
  * application, so its time counts from the start of the request. */
 void sw_track_set_threshold(struct sw_track *t, uint64_t threshold_ns, bool from_start, uint64_t now_ns);
@@ -61,8 +68,7 @@ bool sw_track_sample_due(const struct sw_track *t, uint64_t now_ns);
 bool sw_track_sampled(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns);
 
 /* When this request needs a look; SW_NS_NEVER = not watched. */
-uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns,
-                          uint64_t sample_interval_ns);
+uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns);
 
 /* The interval between samples that keeps looking below SW_LOOK_SHARE of one CPU, given what the last pass cost. */
 #define SW_LOOK_SHARE 20 /* one twentieth */

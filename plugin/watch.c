@@ -60,11 +60,9 @@ static uint64_t cpu_of(struct sw_watch *w, struct sw_core *c, unsigned core)
 }
 
 static void begin(struct sw_watch *w, struct sw_core *c, unsigned core, const struct sw_peek *peek,
-                  uint64_t now_ns)
+                  struct sw_moment now)
 {
-    const uint64_t wall_us = uwsgi_micros(); /* the clock that start_of_request was read from */
-    sw_track_begin(&c->track, peek->who, sw_sub_floor(wall_us, peek->who.start_us) * SW_NS_PER_US,
-                   c->previous_look_ns, now_ns);
+    sw_track_begin(&c->track, peek->who, c->previous_look, now);
     c->ended = false;
     c->status = 0;
     /* No other request ended since the core was seen idle: all CPU time of the thread since then is this one's. */
@@ -72,7 +70,7 @@ static void begin(struct sw_watch *w, struct sw_core *c, unsigned core, const st
         c->seen_ns = c->track.start_ns;
         c->seen_cpu_ns = c->idle_cpu_ns;
     } else {
-        c->seen_ns = now_ns;
+        c->seen_ns = now.ns;
         c->seen_cpu_ns = cpu_of(w, c, core);
     }
 }
@@ -337,8 +335,15 @@ static void look_at_slow(struct sw_watch *w, struct sw_core *c, unsigned core, c
         emit(w, c, core, SW_EVENT_SLOW_REQUEST_UPDATE, phase);
 }
 
-uint64_t sw_watch_core(struct sw_watch *w, unsigned core, uint64_t now_ns)
+struct sw_moment sw_watch_now(void)
 {
+    return (struct sw_moment){sw_now_ns(), uwsgi_micros()};
+}
+
+uint64_t sw_watch_core(struct sw_watch *w, unsigned core)
+{
+    const struct sw_moment now = sw_watch_now();
+    const uint64_t now_ns = now.ns;
     struct sw_core *c = &w->cores[core];
     struct sw_peek peek;
     sw_request_peek(host_core(core), &peek);
@@ -349,8 +354,8 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core, uint64_t now_ns)
         c->track.known = false;
     }
     if (peek.running && !c->track.known)
-        begin(w, c, core, &peek, now_ns);
-    c->previous_look_ns = now_ns;
+        begin(w, c, core, &peek, now);
+    c->previous_look = now;
     if (!peek.running) {
         c->idle_cpu_ns = cpu_of(w, c, core);
         c->idle_requests = peek.who.requests;
@@ -371,8 +376,7 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core, uint64_t now_ns)
         if (sw_track_due(&c->track, now_ns))
             open_report(w, c, core, &peek, phase, now_ns);
     }
-    return c->ended ? SW_NS_NEVER
-                    : sw_track_next_ns(&c->track, now_ns, w->least_threshold_ns, w->sample_interval_ns);
+    return c->ended ? SW_NS_NEVER : sw_track_next_ns(&c->track, now_ns, w->least_threshold_ns);
 }
 
 /* ---- the end of the worker ---- */
@@ -391,10 +395,11 @@ static int oldest_watched(const struct sw_watch *w)
     return oldest;
 }
 
-void sw_watch_harakiri(struct sw_watch *w, bool final, uint64_t now_ns)
+void sw_watch_harakiri(struct sw_watch *w, bool final)
 {
     for (unsigned i = 0; i < w->core_count; i++)
-        sw_watch_core(w, i, now_ns); /* see who is there now; what is due is opened */
+        sw_watch_core(w, i); /* see who is there now; what is due is opened */
+    const uint64_t now_ns = sw_now_ns();
     const int oldest = w->open_reports == 0 ? oldest_watched(w) : -1;
     if (oldest >= 0) {
         struct sw_peek peek;
@@ -417,11 +422,11 @@ void sw_watch_harakiri(struct sw_watch *w, bool final, uint64_t now_ns)
     }
 }
 
-void sw_watch_leave(struct sw_watch *w, const char *reason, uint64_t now_ns)
+void sw_watch_leave(struct sw_watch *w, const char *reason)
 {
     for (unsigned i = 0; i < w->core_count; i++) {
         struct sw_core *c = &w->cores[i];
-        sw_watch_core(w, i, now_ns); /* what has finished, ends as finished */
+        sw_watch_core(w, i); /* what has finished, ends as finished */
         if (!c->track.known || !c->track.slow || c->ended)
             continue;
         sw_arena_reset(&w->arena);

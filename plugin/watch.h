@@ -17,7 +17,7 @@ struct sw_core {
     struct sw_track track;
     bool ended; /* its end is reported; wait for the next request */
     pid_t tid;
-    uint64_t previous_look_ns;           /* at which this request was not there yet */
+    struct sw_moment previous_look;      /* at which this request was not there yet */
     uint64_t seen_ns, seen_cpu_ns;       /* since when its CPU time is counted, and the thread's then */
     uint64_t idle_cpu_ns, idle_requests; /* at the last look that found the core idle */
     int status;
@@ -47,14 +47,15 @@ struct sw_watch {
 };
 
 /* Looks at one core and does what is due; returns when the next look at it is needed. */
-uint64_t sw_watch_core(struct sw_watch *w, unsigned core, uint64_t now_ns);
+uint64_t sw_watch_core(struct sw_watch *w, unsigned core);
+struct sw_moment sw_watch_now(void);
 
 /* Harakiri takes its aim: a last picture of every slow request. final: the kill follows, so the reports end; without
  * it (a graceful signal first) they get an update. When nothing is slow yet, the longest-running request is. */
-void sw_watch_harakiri(struct sw_watch *w, bool final, uint64_t now_ns);
+void sw_watch_harakiri(struct sw_watch *w, bool final);
 
 /* The worker leaves: ends what is open. */
-void sw_watch_leave(struct sw_watch *w, const char *reason, uint64_t now_ns);
+void sw_watch_leave(struct sw_watch *w, const char *reason);
 
 /* ---- any process: the master, or the next process of this worker ---- */
 

@@ -31,7 +31,7 @@ static uint64_t pass(struct sw_watch *w, uint64_t now_ns)
 {
     uint64_t next_ns = sw_add_sat(now_ns, w->least_threshold_ns);
     for (unsigned i = 0; i < w->core_count; i++)
-        next_ns = sw_min_u64(next_ns, sw_watch_core(w, i, sw_now_ns()));
+        next_ns = sw_min_u64(next_ns, sw_watch_core(w, i));
     const uint64_t interval_ns = w->setup.config->sample_interval_ns;
     w->sample_interval_ns =
         w->open_reports ? sw_schedule_interval(interval_ns, sw_now_ns() - now_ns) : interval_ns;
@@ -43,7 +43,7 @@ static void answer(struct sw_watch *w)
     const uint32_t question = atomic_load(&w->slot->asked);
     if (question == atomic_load(&w->slot->answered))
         return;
-    sw_watch_harakiri(w, atomic_load(&w->slot->kill_follows), sw_now_ns());
+    sw_watch_harakiri(w, atomic_load(&w->slot->kill_follows));
     sw_emitter_flush(&w->emitter);
     sw_slot_answer(w->slot, question);
 }
@@ -52,9 +52,8 @@ static void *watch_thread(void *arg)
 {
     struct sw_watch *w = arg;
     atomic_store(&w->slot->watchdog_tid, (pid_t)syscall(SYS_gettid));
-    const uint64_t start_ns = sw_now_ns();
     for (unsigned i = 0; i < w->core_count; i++)
-        w->cores[i].previous_look_ns = start_ns;
+        w->cores[i].previous_look = sw_watch_now();
 
     for (;;) {
         /* Read the word before looking: a wake-up after this makes the wait return at once. */
@@ -69,8 +68,8 @@ static void *watch_thread(void *arg)
     }
     w->leaving = true;
     if (atomic_load(&dog.harakiri))
-        sw_watch_harakiri(w, true, sw_now_ns());
-    sw_watch_leave(w, atomic_load(&dog.reason), sw_now_ns());
+        sw_watch_harakiri(w, true);
+    sw_watch_leave(w, atomic_load(&dog.reason));
     sw_emitter_flush(&w->emitter);
     sw_eye_close(&w->eye);
     return NULL;
@@ -182,10 +181,10 @@ void sw_watchdog_stop(void)
     atomic_store(&dog.stop, true);
     sw_slot_wake(w->slot);
     struct timespec until;
-    const uint64_t until_ns = sw_add_sat(sw_clock_ns(CLOCK_REALTIME), STOP_MAX_NS);
+    const uint64_t until_ns = sw_add_sat(sw_now_ns(), STOP_MAX_NS);
     until.tv_sec = (time_t)(until_ns / SW_NS_PER_SEC);
     until.tv_nsec = (long)(until_ns % SW_NS_PER_SEC);
     /* Never freed: a thread that did not answer in time may still use it until the process is gone. */
-    (void)pthread_timedjoin_np(dog.thread, NULL, &until);
+    (void)pthread_clockjoin_np(dog.thread, NULL, CLOCK_MONOTONIC, &until);
     atomic_store(&w->slot->watchdog_tid, 0);
 }

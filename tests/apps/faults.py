@@ -5,7 +5,6 @@ import ctypes
 import json
 import multiprocessing
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -123,14 +122,18 @@ def out_of_memory(request):
             except MemoryError:
                 piece //= 2
         gate.recv_into(word)  # line: out_of_memory
-        return bytes(1 << 20)
+        try:
+            return bytes(1 << 20)
+        finally:  # or the traceback, which PyErr_Print keeps, would keep it all
+            hog.clear()
 
 
 # ---- children ----
 
 
 def forked(request, then):
-    """The child waits at a gate of its own, then leaves in some way; the parent waits at the request's gate."""
+    """The child waits at a gate of its own, then leaves in some way; the parent waits at the request's gate. (A child
+    that returned would end the request in memory that uWSGI shares: then the parent crashes in uWSGI itself.)"""
     gate = int(request.query["child"])
     pid = os.fork()
     if pid == 0:
@@ -149,11 +152,6 @@ def fork_and_exit(request):
     return forked(request, lambda: ctypes.CDLL(None).exit(3))
 
 
-def fork_and_return(request):
-    """The child ends the request as well: uWSGI's own copy of it goes through the end of the request."""
-    return forked(request, lambda: None)
-
-
 def fork_and_stay(request):
     """The child becomes a daemon that outlives the server."""
     return forked(request, lambda: (os.setsid(), time.sleep(3600)))
@@ -169,7 +167,7 @@ def multiprocess(request):
 
 def subprocess_(request):
     code = f"import socket; socket.create_connection(('127.0.0.1', {request.query['child']})).recv(1)"
-    with subprocess.Popen([sys.executable, "-S", "-c", code]):
+    with subprocess.Popen([request.query["python"], "-S", "-c", code]):
         hold(request.gate)
     return "done"
 
@@ -203,7 +201,7 @@ PAGES = {
     **{
         f"/{page.__name__}": page
         for page in (
-            scatter, churn, deep, out_of_memory, fork_and__exit, fork_and_exit, fork_and_return, fork_and_stay,
+            scatter, churn, deep, out_of_memory, fork_and__exit, fork_and_exit, fork_and_stay,
             multiprocess, leave, hung_threads,
         )
     },

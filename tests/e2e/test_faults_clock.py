@@ -1,5 +1,5 @@
-"""Somebody sets the clock, by an hour, forth and back: no report of a fast request, none lost or twice of a slow one. The
-server sees the clock through clockshift.c; the machine's own stays as it is."""
+"""Somebody sets the clock, by an hour, forth and back: no report of a fast request, none lost or twice of a slow one.
+The server sees the clock through clockshift.c; the machine's own stays as it is."""
 
 import mmap
 import struct

@@ -10,12 +10,23 @@
 #define NOW      (1000 * SEC)
 #define INTERVAL (100 * MS)
 
-static const struct sw_identity someone = {123456, 7};
+#define OFFSET_US (UINT64_C(1795000000) * SW_US_PER_SEC) /* wall clock minus monotonic clock */
+
+static struct sw_moment moment(uint64_t ns, int64_t clock_set_s)
+{
+    return (struct sw_moment){ns, OFFSET_US + ns / SW_NS_PER_US +
+                                      (uint64_t)(clock_set_s * (int64_t)SW_US_PER_SEC)};
+}
+
+static struct sw_identity began(uint64_t ns, int64_t clock_set_s)
+{
+    return (struct sw_identity){moment(ns, clock_set_s).wall_us, 7};
+}
 
 static struct sw_track running_since(uint64_t start_ns, uint64_t now_ns, uint64_t threshold_ns)
 {
     struct sw_track t;
-    sw_track_begin(&t, someone, now_ns - start_ns, 0, now_ns);
+    sw_track_begin(&t, began(start_ns, 0), moment(0, 0), moment(now_ns, 0));
     sw_track_phase(&t, SW_PHASE_APPLICATION, now_ns);
     sw_track_set_threshold(&t, threshold_ns, true, now_ns);
     return t;
@@ -25,7 +36,7 @@ static void is_due_exactly_at_the_threshold(void **state)
 {
     (void)state;
     const struct sw_track t = running_since(NOW - 3 * SEC, NOW, 10 * SEC);
-    assert_int_equal(sw_track_next_ns(&t, NOW, SEC, INTERVAL), NOW + 7 * SEC);
+    assert_int_equal(sw_track_next_ns(&t, NOW, SEC), NOW + 7 * SEC);
     assert_false(sw_track_due(&t, NOW + 7 * SEC - 1));
     assert_true(sw_track_due(&t, NOW + 7 * SEC));
 }
@@ -35,38 +46,82 @@ static void threshold_zero_is_never_due(void **state)
     (void)state;
     const struct sw_track t = running_since(NOW - 3 * SEC, NOW, 0);
     assert_false(sw_track_due(&t, SW_NS_NEVER - 1));
-    assert_true(sw_track_next_ns(&t, NOW, SEC, INTERVAL) == SW_NS_NEVER);
+    assert_true(sw_track_next_ns(&t, NOW, SEC) == SW_NS_NEVER);
 }
 
-static void wall_clock_jumps_neither_make_nor_hide(void **state)
+static void a_clock_set_between_two_looks_does_not_move_the_start(void **state)
+{
+    (void)state;
+    const int64_t steps_s[] = {3600, -3600, 86400 * 365, -86400 * 365, 20, -20};
+    const uint64_t start = NOW + 4 * SEC, now = NOW + 10 * SEC;
+    for (size_t i = 0; i < SW_COUNT(steps_s); i++) {
+        struct sw_track t;
+        /* set after the request began */
+        sw_track_begin(&t, began(start, 0), moment(NOW, 0), moment(now, steps_s[i]));
+        assert_true(t.start_ns == start);
+        /* set before it began */
+        sw_track_begin(&t, began(start, steps_s[i]), moment(NOW, 0), moment(now, steps_s[i]));
+        assert_true(t.start_ns == start);
+    }
+}
+
+static void a_small_step_makes_a_report_late_by_the_step_at_most(void **state)
 {
     (void)state;
     struct sw_track t;
-    /* forward by an hour: the request seems old, but the look a second ago did not see it */
-    sw_track_begin(&t, someone, 3600 * SEC, NOW - SEC, NOW);
-    assert_true(t.start_ns == NOW - SEC);
-    /* back by an hour: its start seems to lie ahead (the age is floored at 0) */
-    sw_track_begin(&t, someone, 0, NOW - SEC, NOW);
+    const uint64_t start = NOW + 4 * SEC;
+    for (int64_t step = -3; step <= 3; step++) {
+        sw_track_begin(&t, began(start, 0), moment(NOW, 0), moment(NOW + 10 * SEC, step));
+        assert_true(t.start_ns >= start && t.start_ns <= start + 3 * SEC);
+    }
+}
+
+static void a_start_that_fits_nothing_counts_from_now(void **state)
+{
+    (void)state;
+    struct sw_track t;
+    sw_track_begin(&t, began(NOW, -7200), moment(NOW - SEC, 0), moment(NOW, 3600));
     assert_true(t.start_ns == NOW);
-    sw_track_phase(&t, SW_PHASE_APPLICATION, NOW);
-    sw_track_set_threshold(&t, 10 * SEC, true, NOW);
-    assert_true(sw_track_due(&t, NOW + 10 * SEC));
+    sw_track_begin(&t, began(NOW, 7200), moment(NOW - SEC, 0), moment(NOW, 3600));
+    assert_true(t.start_ns == NOW);
 }
 
 static void time_before_the_application_does_not_count(void **state)
 {
     (void)state;
     struct sw_track t;
-    sw_track_begin(&t, someone, 0, NOW, NOW);
+    sw_track_begin(&t, began(NOW, 0), moment(NOW, 0), moment(NOW, 0));
     sw_track_phase(&t, SW_PHASE_UWSGI, NOW);
-    const uint64_t next_ns = sw_track_next_ns(&t, NOW, 8 * SEC, INTERVAL);
-    assert_true(next_ns == NOW + SEC); /* an eighth of the threshold */
     sw_track_phase(&t, SW_PHASE_UWSGI, NOW + 20 * SEC);
     assert_false(sw_track_due(&t, NOW + 20 * SEC));
     sw_track_phase(&t, SW_PHASE_APPLICATION, NOW + 21 * SEC);
     sw_track_set_threshold(&t, 8 * SEC, true, NOW + 21 * SEC);
     assert_false(sw_track_due(&t, NOW + 29 * SEC - 1));
     assert_true(sw_track_due(&t, NOW + 29 * SEC));
+}
+
+/* A look may fall into the microseconds before the application is called: that must not make the report late. */
+static void the_start_of_the_application_is_known_to_an_eighth_of_the_time_before_it(void **state)
+{
+    (void)state;
+    const uint64_t before[] = {10 * SW_NS_PER_US, 5 * MS, 700 * MS, 30 * SEC};
+    for (size_t i = 0; i < SW_COUNT(before); i++) {
+        struct sw_track t;
+        uint64_t now = NOW;
+        unsigned looks = 0;
+        sw_track_begin(&t, began(NOW, 0), moment(NOW, 0), moment(NOW, 0));
+        while (now < NOW + before[i]) {
+            sw_track_phase(&t, SW_PHASE_UWSGI, now);
+            now = sw_track_next_ns(&t, now, 10 * SEC);
+            looks++;
+        }
+        sw_track_phase(&t, SW_PHASE_APPLICATION, now);
+        sw_track_set_threshold(&t, 10 * SEC, true, now);
+        const uint64_t late = now - (NOW + before[i]);
+        assert_true(late <= sw_max_u64(MS, before[i] / 8));
+        assert_true(looks < 100);
+        assert_true(sw_track_due(&t, now + 10 * SEC));
+    }
 }
 
 static void waiting_for_the_client_does_not_count(void **state)
@@ -86,7 +141,7 @@ static void a_large_upload_before_the_application_is_not_its_time(void **state)
 {
     (void)state;
     struct sw_track t;
-    sw_track_begin(&t, someone, 9 * SEC, 0, NOW);
+    sw_track_begin(&t, began(NOW - 9 * SEC, 0), moment(0, 0), moment(NOW, 0));
     sw_track_phase(&t, SW_PHASE_APPLICATION, NOW);
     sw_track_set_threshold(&t, 10 * SEC, false, NOW);
     assert_false(sw_track_due(&t, NOW + SEC));
@@ -103,7 +158,7 @@ static void updates_come_at_2_4_8_times_the_threshold(void **state)
     sw_track_slow(&t, NOW + SEC, INTERVAL);
     assert_false(sw_track_due(&t, NOW + 2 * SEC)); /* once only */
     for (uint64_t now = NOW + SEC; now < NOW + 20 * SEC && count < 8;) {
-        now = sw_track_next_ns(&t, now, SEC, INTERVAL);
+        now = sw_track_next_ns(&t, now, SEC);
         assert_true(sw_track_sample_due(&t, now));
         if (sw_track_sampled(&t, now, INTERVAL))
             updates[count++] = (now - NOW) / SEC;
@@ -147,12 +202,12 @@ static void random_requests_are_reported_on_time(void **state)
         uint64_t reported = 0;
         while (now < start + runs) {
             if (now >= start && !t.known) {
-                const uint64_t jump = rand() % 4 == 0 ? (uint64_t)(rand() % 7200) * SEC : 0;
-                sw_track_begin(&t, someone, now - start + jump, previous_look, now);
+                const int64_t set_s = rand() % 4 == 0 ? rand() % 14400 - 7200 : 0;
+                sw_track_begin(&t, began(start, 0), moment(previous_look, 0), moment(now, set_s));
                 sw_track_phase(&t, SW_PHASE_APPLICATION, now);
                 sw_track_set_threshold(&t, threshold, true, now);
-                assert_true(t.start_ns >= previous_look && t.start_ns <= now && t.start_ns <= start + jump);
-                if (jump == 0)
+                assert_true(t.start_ns >= start && t.start_ns <= now);
+                if (set_s == 0 || set_s > 1 || set_s < -1)
                     assert_true(t.start_ns == start);
             } else if (t.known) {
                 sw_track_phase(&t, SW_PHASE_APPLICATION, now);
@@ -162,7 +217,7 @@ static void random_requests_are_reported_on_time(void **state)
                 break;
             }
             previous_look = now;
-            const uint64_t idle = now + threshold, next = sw_track_next_ns(&t, now, threshold, INTERVAL);
+            const uint64_t idle = now + threshold, next = sw_track_next_ns(&t, now, threshold);
             assert_true(next > now || next == SW_NS_NEVER);
             now = t.known ? sw_min_u64(idle, next) : idle;
         }
@@ -180,8 +235,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_due_exactly_at_the_threshold),
         cmocka_unit_test(threshold_zero_is_never_due),
-        cmocka_unit_test(wall_clock_jumps_neither_make_nor_hide),
+        cmocka_unit_test(a_clock_set_between_two_looks_does_not_move_the_start),
+        cmocka_unit_test(a_small_step_makes_a_report_late_by_the_step_at_most),
+        cmocka_unit_test(a_start_that_fits_nothing_counts_from_now),
         cmocka_unit_test(time_before_the_application_does_not_count),
+        cmocka_unit_test(the_start_of_the_application_is_known_to_an_eighth_of_the_time_before_it),
         cmocka_unit_test(waiting_for_the_client_does_not_count),
         cmocka_unit_test(a_large_upload_before_the_application_is_not_its_time),
         cmocka_unit_test(updates_come_at_2_4_8_times_the_threshold),
