@@ -1,19 +1,11 @@
 #include "callsets.h"
 
-#include "procfs.h"
-
 #include <poll.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/epoll.h>
 #include <sys/select.h>
 
-#define FDS_SHOWN          3
-#define POLL_FDS_READ      32
-#define EPOLL_BUDGET_BYTES ((size_t)16 * 1024) /* of the list of what an epoll watches */
-#define EPOLL_LINES_MAX    256
-#define PROC_PATH_CHARS    64
-#define WORD_BITS          64
+#define FDS_SHOWN     3
+#define POLL_FDS_READ 32
+#define WORD_BITS     64
 
 struct watched {
     size_t count; /* all of them; the first FDS_SHOWN are kept */
@@ -32,7 +24,6 @@ static void watch(struct watched *w, int fd, uint32_t events)
     w->count++;
 }
 
-/* The bits of poll and epoll are the same numbers. */
 static void put_events(struct sw_text *t, uint32_t events)
 {
     static const struct {
@@ -108,33 +99,5 @@ void sw_callsets_put_select(struct sw_text *t, const struct sw_call *call, struc
         if (asked)
             watch(&w, (int)fd, asked);
     }
-    put_watched(t, &w, out);
-}
-
-/* fdinfo of an epoll names what it watches: "tfd: 9 events: 19 data: ..." */
-void sw_callsets_put_epoll(struct sw_text *t, const struct sw_call *call, struct sw_waitstate *out)
-{
-    char path[PROC_PATH_CHARS];
-    struct sw_procfs_lines lines;
-    struct watched w = {0};
-    const int epoll = sw_callwords_int(call->arg[0]);
-    sw_text_printf(t, "fd %d", epoll);
-    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", epoll);
-    if (sw_procfs_lines_open(&lines, path, EPOLL_BUDGET_BYTES))
-        return;
-    const char *line;
-    for (unsigned i = 0; i < EPOLL_LINES_MAX && (line = sw_procfs_lines_next(&lines)); i++) {
-        uint64_t fd, events;
-        if (strncmp(line, "tfd:", strlen("tfd:")) != 0)
-            continue;
-        line += strlen("tfd:");
-        if (!sw_procfs_number(&line, 10, &fd) || fd > INT32_MAX || !(line = strstr(line, "events:")))
-            continue;
-        line += strlen("events:");
-        if (sw_procfs_number(&line, 16, &events))
-            watch(&w, (int)fd, (uint32_t)events);
-    }
-    sw_procfs_lines_close(&lines);
-    sw_text_put(t, " watching ");
     put_watched(t, &w, out);
 }

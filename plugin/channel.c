@@ -20,13 +20,6 @@ int sw_channel_open(struct sw_channel *c)
     return 0;
 }
 
-void sw_channel_close_write(struct sw_channel *c)
-{
-    if (c->write_fd >= 0)
-        close(c->write_fd);
-    c->write_fd = -1;
-}
-
 static int send_one(struct sw_channel *c, const char *event, size_t n)
 {
     ssize_t sent;
@@ -49,15 +42,15 @@ bool sw_channel_flush(struct sw_channel *c, struct sw_backlog *b)
     return true;
 }
 
-static bool keep(struct sw_backlog *b, const char *event, size_t n)
+static bool keep(struct sw_backlog *b, const char *event, size_t n, bool must)
 {
-    const size_t need = sizeof n + n;
-    if (need > sizeof b->bytes - b->used && b->start > 0) {
+    const size_t need = sizeof n + n, room = sizeof b->bytes - (must ? 0 : SW_BACKLOG_RESERVE);
+    if (b->used + need > room && b->start > 0) {
         memmove(b->bytes, b->bytes + b->start, b->used - b->start);
         b->used -= b->start;
         b->start = 0;
     }
-    if (need > sizeof b->bytes - b->used)
+    if (b->used + need > room)
         return false;
     memcpy(b->bytes + b->used, &n, sizeof n);
     memcpy(b->bytes + b->used + sizeof n, event, n);
@@ -65,15 +58,22 @@ static bool keep(struct sw_backlog *b, const char *event, size_t n)
     return true;
 }
 
-int sw_channel_send(struct sw_channel *c, struct sw_backlog *b, const char *event, size_t n,
-                    _Atomic uint64_t *dropped)
+int sw_channel_send(struct sw_channel *c, struct sw_backlog *b, const char *event, size_t n, bool must)
 {
     if (sw_channel_flush(c, b) && send_one(c, event, n) == 0)
         return 0;
-    if (keep(b, event, n))
-        return 0;
-    atomic_fetch_add(dropped, 1);
-    return -ENOBUFS;
+    return keep(b, event, n, must) ? 0 : -ENOBUFS;
+}
+
+unsigned sw_backlog_count(const struct sw_backlog *b)
+{
+    unsigned count = 0;
+    for (size_t at = b->start; at < b->used; count++) {
+        size_t n;
+        memcpy(&n, b->bytes + at, sizeof n);
+        at += sizeof n + n;
+    }
+    return count;
 }
 
 int sw_channel_send_end(struct sw_channel *c)

@@ -5,7 +5,8 @@
  *          the last worker and the master are gone. Datagrams queued for a reporter that died stay queued: the
  *          next one reads them.
  * A sender whose datagram does not fit keeps it in its backlog and tries again; when the backlog is full the event is
- * dropped and counted. */
+ * dropped and counted.
+ * Mules, gateways and the emperor inherit the ends too: end of file is not what ends the reporter, its parent is. */
 #ifndef SW_CHANNEL_H
 #define SW_CHANNEL_H
 
@@ -15,24 +16,26 @@
 
 #define SW_CHANNEL_SEND_BYTES (1024 * 1024) /* asked of the kernel; it may give less */
 #define SW_BACKLOG_BYTES      ((size_t)512 * 1024)
+#define SW_BACKLOG_RESERVE    ((size_t)128 * 1024) /* of it, for what must not be lost: the ends of reports */
 
 struct sw_channel {
     int read_fd, write_fd; /* -1 = closed */
 };
 
 int sw_channel_open(struct sw_channel *c) SW_MUST_CHECK;
-void sw_channel_close_write(struct sw_channel *c);
 
 struct sw_backlog {
     size_t start, used; /* whole entries between them */
     char bytes[SW_BACKLOG_BYTES];
 };
 
-/* Sends what the backlog holds, then this; 0 = sent or kept, -ENOBUFS = dropped and counted in *dropped. */
+/* Sends what the backlog holds, then this; 0 = sent or kept, -ENOBUFS = dropped. */
 int sw_channel_send(struct sw_channel *c, struct sw_backlog *b, const char *event, size_t n,
-                    _Atomic uint64_t *dropped);
+                    bool must) SW_MUST_CHECK;
 /* Sends what the backlog holds; true when it is empty. */
 bool sw_channel_flush(struct sw_channel *c, struct sw_backlog *b);
+/* Events that it still holds. */
+unsigned sw_backlog_count(const struct sw_backlog *b);
 
 /* master: tells the reporter that nothing more comes */
 int sw_channel_send_end(struct sw_channel *c);

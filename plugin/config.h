@@ -61,6 +61,7 @@ void sw_config_fini(struct sw_config *c);
 /* What the rest of the host says, gathered by plugin.c so that the checks need no uwsgi.h (unit tested). */
 struct sw_host_facts {
     bool master, threads_enabled;
+    bool alarm_known; /* the alarm asked for is one of uWSGI's */
     int workers, threads;
     uint64_t harakiri_ns;       /* 0 = none */
     bool python;                /* a Python is in this process */

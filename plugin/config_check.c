@@ -247,9 +247,15 @@ static void check_mail(struct report *r, struct sw_config *c, const struct sw_ho
 
 static void check_alarm(struct report *r, struct sw_config *c, const struct sw_host_facts *host)
 {
-    if (!c->alarm || host->master)
+    if (!c->alarm || (host->master && host->alarm_known))
         return;
-    conflict(r, "slowwatch-alarm %s without master: the alarm is off; set master = true", c->alarm);
+    if (!host->master)
+        conflict(r, "slowwatch-alarm %s without master: the alarm is off; set master = true", c->alarm);
+    else
+        conflict(
+            r,
+            "slowwatch-alarm %s: uWSGI has no alarm of this name, it is off; define it with alarm = %s ...",
+            c->alarm, c->alarm);
     c->alarm = NULL;
 }
 

@@ -1,5 +1,7 @@
 #include "emit.h"
 
+#include <string.h>
+
 void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic uint64_t *dropped,
                      const char *host, enum sw_log_format log)
 {
@@ -9,6 +11,7 @@ void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic 
     em->log = log;
     em->source = channel ? NULL : sw_source_new();
     em->backlog.start = em->backlog.used = 0;
+    memset(&em->recent, 0, sizeof em->recent);
 }
 
 static void write_to_log(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena)
@@ -29,13 +32,18 @@ void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena)
         return;
     }
     const ssize_t n = sw_event_encode(e, em->json, sizeof em->json);
-    if (n < 0)
-        atomic_fetch_add(em->dropped, 1);
-    else if (sw_channel_send(em->channel, &em->backlog, em->json, (size_t)n, em->dropped) < 0)
-        return; /* counted; the reporter says so */
+    if (n < 0 ||
+        sw_channel_send(em->channel, &em->backlog, em->json, (size_t)n, sw_event_is_end(e->kind)) < 0)
+        atomic_fetch_add(em->dropped, 1); /* the reporter says so */
 }
 
 bool sw_emitter_flush(struct sw_emitter *em)
 {
     return !em->channel || sw_channel_flush(em->channel, &em->backlog);
+}
+
+void sw_emitter_give_up(struct sw_emitter *em)
+{
+    atomic_fetch_add(em->dropped, sw_backlog_count(&em->backlog));
+    em->backlog.start = em->backlog.used = 0;
 }

@@ -28,5 +28,7 @@ void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic 
 void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena);
 /* Tries again what did not fit; true when nothing waits. */
 bool sw_emitter_flush(struct sw_emitter *em);
+/* What still waits is counted as lost: the process leaves. */
+void sw_emitter_give_up(struct sw_emitter *em);
 
 #endif

@@ -102,6 +102,8 @@ struct sw_event {
 };
 
 const char *sw_event_kind_name(enum sw_event_kind kind);
+/* request_finished, request_killed, worker_died: a report has exactly one of them */
+bool sw_event_is_end(enum sw_event_kind kind);
 
 /* Encodes into at most `room` bytes, no zero at the end. What is over is cut in this order, and marked: other
  * threads (the one that holds the GIL stays longest), outer frames (`truncated` grows), user agent and URI, in the

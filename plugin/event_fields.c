@@ -83,6 +83,12 @@ static const struct sw_field thread_fields[] = {
 };
 const struct sw_fields sw_thread_fields = FIELDS(thread_fields);
 
+bool sw_event_is_end(enum sw_event_kind kind)
+{
+    return kind == SW_EVENT_REQUEST_FINISHED || kind == SW_EVENT_REQUEST_KILLED ||
+           kind == SW_EVENT_WORKER_DIED;
+}
+
 const char *sw_event_kind_name(enum sw_event_kind kind)
 {
     static const char *const names[SW_EVENT_KINDS] = {

@@ -1,18 +1,22 @@
 #include "master.h"
 
+#include "ending.h"
 #include "log.h"
-#include "watch.h"
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uwsgi.h>
 
 extern struct uwsgi_server uwsgi;
+
+_Static_assert(SW_REPORTER_DRAIN_NS < SW_DRAIN_WAIT_NS, "the reporter must have ended before it is killed");
 
 #define RESPAWN_PAUSE_MIN_NS SW_NS_PER_SEC
 #define RESPAWN_PAUSE_MAX_NS (30 * SW_NS_PER_SEC)
@@ -22,6 +26,7 @@ extern struct uwsgi_server uwsgi;
 static struct {
     struct sw_master_setup setup;
     struct sw_emitter emitter;
+    pid_t pid;      /* of the master itself: known from its first cycle on, after daemonize */
     pid_t reporter; /* 0 = none */
     uint64_t started_ns, respawn_at_ns, respawn_pause_ns;
 } master;
@@ -44,18 +49,24 @@ static void raise_alarm(const char *name, char *text, size_t n)
 
 /* It keeps its three standard descriptors, the channel and the way to the alarm thread; above all it must not keep
  * the listening sockets, or the port stays taken when everybody else is gone. */
+static void close_range_of(unsigned first, unsigned last)
+{
+    if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
+        return;
+    const long limit = sysconf(_SC_OPEN_MAX); /* a kernel before 5.9 */
+    for (unsigned fd = first; fd <= last && (limit < 0 || fd < (unsigned long)limit); fd++)
+        close((int)fd);
+}
+
 static void close_inherited(void)
 {
-    const int keep[] = {master.setup.channel->read_fd, uwsgi.alarm_thread ? uwsgi.alarm_thread->pipe[0] : -1};
-    const long max = sysconf(_SC_OPEN_MAX);
-    const int end = max > 0 && max < 65536 ? (int)max : 65536;
-    for (int fd = STDERR_FILENO + 1; fd < end; fd++) {
-        bool kept = false;
-        for (size_t i = 0; i < SW_COUNT(keep); i++)
-            kept = kept || fd == keep[i];
-        if (!kept)
-            close(fd);
-    }
+    const unsigned channel = (unsigned)master.setup.channel->read_fd;
+    const unsigned alarm = uwsgi.alarm_thread ? (unsigned)uwsgi.alarm_thread->pipe[0] : channel;
+    const unsigned low = channel < alarm ? channel : alarm, high = channel < alarm ? alarm : channel;
+    const unsigned first = STDERR_FILENO + 1;
+    close_range_of(first, low - 1);
+    close_range_of(low < first ? first : low + 1, high - 1);
+    close_range_of(high < first ? first : high + 1, UINT_MAX);
     master.setup.channel->write_fd = -1;
 }
 
@@ -132,13 +143,14 @@ static void end_reports_of_dead(void)
         const pid_t pid = atomic_load(&slot->pid);
         if (pid == 0 || uwsgi.workers[i + 1].pid == pid || !is_gone(pid))
             continue;
-        sw_watch_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED, "the worker process died", true,
-                             &master.emitter);
+        sw_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED, "the worker process died", true,
+                       &master.emitter);
     }
 }
 
 void sw_master_cycle(void)
 {
+    master.pid = getpid();
     keep_reporter(sw_now_ns());
     end_reports_of_dead();
     sw_emitter_flush(&master.emitter);
@@ -164,9 +176,8 @@ void sw_master_harakiri(int worker)
     if (sw_slot_can_answer(slot) && sw_slot_await(slot, sw_slot_ask(slot, final), SW_LAST_PICTURE_NS))
         return;
     if (final)
-        sw_watch_end_reports(master.setup.shared, (unsigned)worker - 1, SW_EVENT_REQUEST_KILLED,
-                             "harakiri; the worker could not answer for a last picture", false,
-                             &master.emitter);
+        sw_end_reports(master.setup.shared, (unsigned)worker - 1, SW_EVENT_REQUEST_KILLED,
+                       "harakiri; the worker could not answer for a last picture", false, &master.emitter);
 }
 
 /* ---- the end ---- */
@@ -191,12 +202,22 @@ static bool send_end(uint64_t until_ns)
     return true;
 }
 
+static bool events_wait(void)
+{
+    struct pollfd queue = {.fd = master.setup.channel->read_fd, .events = POLLIN};
+    return poll(&queue, 1, 0) > 0;
+}
+
 void sw_master_cleanup(void)
 {
+    /* uWSGI calls this in each child of the master that leaves by exit(), and twice on some ways out. */
+    if (master.pid != getpid())
+        return;
     for (unsigned i = 0; i < master.setup.shared->workers; i++)
-        sw_watch_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED,
-                             "the worker was stopped while the request ran", true, &master.emitter);
-    if (!reporter_alive())
+        sw_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED,
+                       "the worker was stopped while the request ran", true, &master.emitter);
+    sw_emitter_flush(&master.emitter);
+    if (!reporter_alive() && events_wait())
         start_reporter(sw_now_ns()); /* what is queued still has to be read */
     const uint64_t until_ns = sw_now_ns() + SW_DRAIN_WAIT_NS;
     if (master.reporter && !(send_end(until_ns) && wait_until_gone(until_ns))) {
@@ -204,5 +225,5 @@ void sw_master_cleanup(void)
         kill(master.reporter, SIGKILL);
         waitpid(master.reporter, NULL, 0);
     }
-    master.reporter = 0;
+    master.pid = master.reporter = 0;
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <uwsgi.h>
 
@@ -20,7 +21,6 @@ extern struct uwsgi_server uwsgi;
 extern struct uwsgi_plugin slowwatch_plugin;
 
 #define OPTIONS_MAX    64
-#define LOG_DATE_BYTES 64 /* what uWSGI may put before an entry */
 #define ROUTE_VARIABLE "addvar:SLOWWATCH_THRESHOLD="
 
 static struct uwsgi_option options[OPTIONS_MAX + 1]; /* ends with a zeroed one */
@@ -33,10 +33,23 @@ static struct {
     char python_version[64], python_why[256];
 } plugin;
 
-static void write_to_host(const char *text, size_t n)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the format is the administrator's */
+/* The date as uwsgi_log would put it (log-date). uwsgi_log itself drops what a full log pipe does not take, and tears
+ * lines whose length with the date is just over its buffer. */
+static size_t host_date(char *to, size_t room)
 {
-    uwsgi_log("%.*s", (int)n, text);
+    struct tm tm;
+    const time_t now = time(NULL);
+    if (!uwsgi.logdate || !localtime_r(&now, &tm))
+        return 0;
+    const size_t n =
+        strftime(to, room - 3, uwsgi.log_strftime ? uwsgi.log_strftime : "%a %b %e %H:%M:%S %Y", &tm);
+    memcpy(to + n, " - ", 3);
+    return n + 3;
 }
+
+#pragma GCC diagnostic pop
 
 static void say(const char *line)
 {
@@ -96,7 +109,7 @@ static void check_identity(void)
 static void on_load(void)
 {
     check_identity();
-    sw_log_set_writer(write_to_host);
+    sw_log_set_prefix(host_date);
 }
 
 static void attach_python(struct sw_host_facts *facts)
@@ -156,6 +169,14 @@ static void check_configuration(struct sw_host_facts *facts)
     }
 }
 
+static bool is_alarm(const char *name)
+{
+    const struct uwsgi_alarm_instance *a = uwsgi.alarm_instances;
+    while (a && name && strcmp(a->name, name) != 0)
+        a = a->next;
+    return a != NULL;
+}
+
 static void post_init(void)
 {
     struct sw_host_facts facts = {
@@ -163,12 +184,13 @@ static void post_init(void)
         .threads_enabled = uwsgi.has_threads != 0,
         .workers = uwsgi.numproc,
         .threads = uwsgi.threads,
+        .alarm_known = is_alarm(sw_config.alarm),
         .harakiri_ns = (uint64_t)uwsgi.harakiri_options.workers * SW_NS_PER_SEC,
     };
     if (uwsgi.numproc < 1)
         return;
     if (uwsgi.log_master)
-        sw_log_set_write_max(uwsgi.log_master_bufsize - LOG_DATE_BYTES);
+        sw_log_set_write_max(uwsgi.log_master_bufsize);
     attach_python(&facts);
     check_configuration(&facts);
 

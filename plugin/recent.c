@@ -3,12 +3,6 @@
 #include "group.h"
 #include <string.h>
 
-static bool is_end(enum sw_event_kind kind)
-{
-    return kind == SW_EVENT_REQUEST_FINISHED || kind == SW_EVENT_REQUEST_KILLED ||
-           kind == SW_EVENT_WORKER_DIED;
-}
-
 /* Newest first: the events of a report come close together. */
 static int find(const struct sw_recent *recent, const char *id)
 {
@@ -35,6 +29,6 @@ bool sw_recent_event(struct sw_recent *recent, struct sw_event *e)
     e->fingerprint = recent->reports[i].fingerprint;
     if (recent->reports[i].ended)
         return false;
-    recent->reports[i].ended = is_end(e->kind);
+    recent->reports[i].ended = sw_event_is_end(e->kind);
     return true;
 }

@@ -1,5 +1,7 @@
 #include "report.h"
 
+#include "schedule.h"
+
 #include <string.h>
 #include <sys/random.h>
 
@@ -139,7 +141,7 @@ void sw_report_to_event(const struct sw_report_data *d, struct sw_event *e, stru
     e->core = d->core;
     e->pid = d->pid;
     e->tid = d->tid;
-    e->elapsed_ms = d->app_ns / SW_NS_PER_MS;
+    e->elapsed_ms = d->elapsed_ns / SW_NS_PER_MS;
     e->threshold_ms = d->threshold_ns / SW_NS_PER_MS;
     e->looks = d->looks;
     e->other_looks = d->other_looks;
@@ -151,6 +153,7 @@ void sw_report_to_event(const struct sw_report_data *d, struct sw_event *e, stru
         .user_agent = text_or_null(r->user_agent),
         .request_id = text_or_null(r->request_id),
         .traceparent = text_or_null(r->traceparent),
+        .phase = sw_phase_name((enum sw_phase)d->phase),
         .started_us = r->started_us,
         .body_bytes = r->body_bytes,
         .status = d->status,

@@ -34,8 +34,9 @@ struct sw_report_data { /* what a snapshot copies */
     pid_t pid, tid;
     int worker, core;
     uint64_t start_ns, threshold_ns;
-    uint64_t app_ns; /* application time at the last look */
-    int status;      /* of the response, once seen */
+    uint64_t elapsed_ns; /* as the next event says it */
+    int status;          /* of the response, once seen */
+    int phase;           /* enum sw_phase at the last look */
     uint64_t looks, other_looks;
     unsigned place_count;
     struct sw_report_request request;
@@ -52,8 +53,8 @@ struct sw_report {
     struct sw_report_data data;
 };
 
-/* watchdog: fills nothing but the id (random) and the owner; the caller fills data and then opens */
 void sw_report_new_id(char id[SW_EVENT_ID_CHARS + 1]);
+/* watchdog: the data is filled, from now on the master sees the report */
 void sw_report_open(struct sw_report *r, pid_t me);
 /* one look: the place is where the innermost application frame stands; NULL file = no place known */
 void sw_report_add_look(struct sw_report_data *d, const char *file, const char *function, int line);

@@ -11,6 +11,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#define EVENTS_A_ROUND 64
+#define LOG_PATIENCE_NS                                                                                      \
+    (5 * SW_NS_PER_SEC)       /* for a log pipe that is full; events wait in the channel meanwhile */
 #define TICK_NS SW_NS_PER_SEC /* how often counters and the parent are looked at */
 
 struct reporter {
@@ -75,10 +78,10 @@ static void handle(struct reporter *r, size_t n)
         sw_sink_mail_event(r->mail, e, sw_now_ns());
 }
 
-/* Reads what is queued; false when nothing more can come. */
+/* Reads what is queued, but not for ever: mail and counters want their turn. False when nothing more can come. */
 static bool read_queue(struct reporter *r)
 {
-    for (;;) {
+    for (unsigned i = 0; i < EVENTS_A_ROUND; i++) {
         size_t n = 0;
         switch (sw_channel_receive(r->setup->channel, r->datagram, sizeof r->datagram, &n)) {
         case SW_CHANNEL_EVENT:
@@ -91,6 +94,7 @@ static bool read_queue(struct reporter *r)
             return false;
         }
     }
+    return true;
 }
 
 /* Told counts are kept in shared memory: the next reporter does not repeat them. */
@@ -108,6 +112,12 @@ static void say_lost(struct reporter *r, uint64_t now_ns, bool at_once)
     if (lost)
         sw_log("%llu events were lost: they came faster than the reporter could take them",
                (unsigned long long)lost);
+}
+
+static bool queue_waits(const struct reporter *r)
+{
+    struct pollfd queue = {.fd = r->setup->channel->read_fd, .events = POLLIN};
+    return poll(&queue, 1, 0) > 0;
 }
 
 static void wait_for_something(struct reporter *r, uint64_t now_ns)
@@ -129,7 +139,7 @@ int sw_reporter_run(struct sw_reporter_setup *setup)
     if (!r)
         return -ENOMEM;
     set_signals();
-    sw_channel_close_write(setup->channel);
+    sw_log_set_patience(LOG_PATIENCE_NS);
     r->setup = setup;
     sw_arena_init(&r->arena, r->arena_bytes, sizeof r->arena_bytes);
     r->source = sw_source_new();
@@ -140,7 +150,9 @@ int sw_reporter_run(struct sw_reporter_setup *setup)
     bool more = true;
     while (more) {
         const bool orphan = getppid() != setup->master;
-        more = read_queue(r) && !orphan;
+        more = read_queue(r);
+        if (orphan)
+            more = more && queue_waits(r);
         const uint64_t now_ns = sw_now_ns();
         say_lost(r, now_ns, !more);
         if (r->mail)

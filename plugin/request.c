@@ -104,9 +104,7 @@ int sw_request_copy(const struct uwsgi_core *core, struct sw_identity who, struc
     struct sw_peek after;
     __atomic_thread_fence(__ATOMIC_ACQUIRE); /* the copy before the second look */
     sw_request_peek(core, &after);
-    const bool same =
-        after.running && after.who.start_us == who.start_us && after.who.requests == who.requests;
-    return same ? 0 : -EAGAIN;
+    return after.running && sw_identity_same(who, after.who) ? 0 : -EAGAIN;
 }
 
 size_t sw_request_path_bytes(const struct sw_raw *raw)

@@ -96,21 +96,14 @@ bool sw_track_due(const struct sw_track *t, uint64_t now_ns)
            sw_track_app_ns(t, now_ns) >= t->threshold_ns;
 }
 
-void sw_track_slow(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns)
+void sw_track_slow(struct sw_track *t)
 {
     t->slow = true;
-    t->next_sample_ns = sw_add_sat(now_ns, sample_interval_ns);
     t->next_update_ns = sw_add_sat(t->threshold_ns, t->threshold_ns);
 }
 
-bool sw_track_sample_due(const struct sw_track *t, uint64_t now_ns)
+bool sw_track_sampled(struct sw_track *t, uint64_t now_ns)
 {
-    return t->known && t->slow && now_ns >= t->next_sample_ns;
-}
-
-bool sw_track_sampled(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns)
-{
-    t->next_sample_ns = sw_add_sat(now_ns, sample_interval_ns);
     const uint64_t app_ns = sw_track_app_ns(t, now_ns);
     if (app_ns < t->next_update_ns)
         return false;
@@ -122,10 +115,8 @@ bool sw_track_sampled(struct sw_track *t, uint64_t now_ns, uint64_t sample_inter
 
 uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns)
 {
-    if (!watched(t))
+    if (!watched(t) || t->slow)
         return SW_NS_NEVER;
-    if (t->slow)
-        return t->next_sample_ns;
     if (t->app_since_ns == SW_NS_NEVER) {
         const uint64_t threshold_ns = t->threshold_known ? t->threshold_ns : least_threshold_ns;
         const uint64_t outside_ns = sw_sub_floor(now_ns, t->outside_since_ns);
@@ -135,9 +126,15 @@ uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t le
     return sw_add_sat(t->app_since_ns, sw_sub_floor(t->threshold_ns, t->app_before_ns));
 }
 
-uint64_t sw_schedule_interval(uint64_t sample_interval_ns, uint64_t pass_cost_ns)
+void sw_sampler_start(struct sw_sampler *s, uint64_t now_ns)
 {
-    return sw_max_u64(sample_interval_ns, pass_cost_ns > SW_NS_NEVER / SW_LOOK_SHARE
-                                              ? SW_NS_NEVER
-                                              : pass_cost_ns * SW_LOOK_SHARE);
+    if (s->next_ns == SW_NS_NEVER)
+        s->next_ns = sw_add_sat(now_ns, s->interval_ns);
+}
+
+void sw_sampler_done(struct sw_sampler *s, uint64_t start_ns, uint64_t end_ns, bool any_left)
+{
+    const uint64_t cost_ns = sw_sub_floor(end_ns, start_ns);
+    const uint64_t rest_ns = cost_ns > SW_NS_NEVER / SW_LOOK_SHARE ? SW_NS_NEVER : cost_ns * SW_LOOK_SHARE;
+    s->next_ns = any_left ? sw_add_sat(end_ns, sw_max_u64(s->interval_ns, rest_ns)) : SW_NS_NEVER;
 }

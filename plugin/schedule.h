@@ -27,6 +27,12 @@ struct sw_identity {   /* what cannot repeat on one core */
     uint64_t requests; /* the core's counter of finished requests */
 };
 
+/* The same request? The counter goes up by one just before the request's last hooks run: it is still the same then. */
+static inline bool sw_identity_same(struct sw_identity earlier, struct sw_identity now)
+{
+    return earlier.start_us == now.start_us && now.requests - earlier.requests <= 1;
+}
+
 struct sw_moment {    /* one instant on both clocks */
     uint64_t ns;      /* monotonic */
     uint64_t wall_us; /* the clock that start_us is read from */
@@ -44,7 +50,6 @@ struct sw_track {
     bool outside;              /* was seen outside its application */
     uint64_t outside_since_ns; /* while app_since_ns is SW_NS_NEVER */
     bool slow;                 /* its slow_request event is out */
-    uint64_t next_sample_ns;   /* when slow */
     uint64_t next_update_ns;   /* application time at which the next update is due */
 };
 
@@ -61,17 +66,26 @@ void sw_track_phase(struct sw_track *t, enum sw_phase phase, uint64_t now_ns);
 
 uint64_t sw_track_app_ns(const struct sw_track *t, uint64_t now_ns);
 bool sw_track_due(const struct sw_track *t, uint64_t now_ns);
-/* It is slow now; the next sample and update are set. */
-void sw_track_slow(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns);
-bool sw_track_sample_due(const struct sw_track *t, uint64_t now_ns);
+/* It is slow now; the next update is set. */
+void sw_track_slow(struct sw_track *t);
 /* A sample was taken; true when an update (2x, 4x, 8x ... the threshold) is due with it. */
-bool sw_track_sampled(struct sw_track *t, uint64_t now_ns, uint64_t sample_interval_ns);
+bool sw_track_sampled(struct sw_track *t, uint64_t now_ns);
 
-/* When this request needs a look; SW_NS_NEVER = not watched. */
+/* When this request needs a look; SW_NS_NEVER = not watched, or slow: then the sampler decides. */
 uint64_t sw_track_next_ns(const struct sw_track *t, uint64_t now_ns, uint64_t least_threshold_ns);
 
-/* The interval between samples that keeps looking below SW_LOOK_SHARE of one CPU, given what the last pass cost. */
-#define SW_LOOK_SHARE 20 /* one twentieth */
-uint64_t sw_schedule_interval(uint64_t sample_interval_ns, uint64_t pass_cost_ns);
+/* All slow requests of a worker are sampled together, so that what a round costs is known and looking stays below
+ * 1/SW_LOOK_SHARE of one CPU however many they are. */
+#define SW_LOOK_SHARE 20
+
+struct sw_sampler {
+    uint64_t interval_ns; /* as configured */
+    uint64_t next_ns;     /* SW_NS_NEVER = nothing is slow */
+};
+
+/* Something became slow; a round that is planned already stays. */
+void sw_sampler_start(struct sw_sampler *s, uint64_t now_ns);
+/* A round took from start_ns to end_ns; any_left: something is still slow. */
+void sw_sampler_done(struct sw_sampler *s, uint64_t start_ns, uint64_t end_ns, bool any_left);
 
 #endif

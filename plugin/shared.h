@@ -40,7 +40,7 @@ uint32_t sw_slot_ask(struct sw_slot *slot, bool kill_follows);
 bool sw_slot_await(struct sw_slot *slot, uint32_t question, uint64_t max_ns);
 void sw_slot_answer(struct sw_slot *slot, uint32_t question);
 
-/* A process that is stopped, dead or deep in the kernel does not answer: asking it would only cost the wait. */
+/* A process that is stopped or dead does not answer: asking it would only cost the wait. */
 bool sw_slot_can_answer(const struct sw_slot *slot);
 
 #endif

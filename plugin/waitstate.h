@@ -19,7 +19,7 @@ struct sw_waitstate {
     long nr;                             /* its number, -1 = none (running) */
     char syscall[SW_WAIT_SYSCALL_CHARS]; /* its name, "" = none or unknown */
     char words[SW_WAIT_WORDS_CHARS];     /* "recvfrom(fd 9 → 127.0.0.1:5432)", "" = nothing to say */
-    int fd;                              /* the one descriptor waited on, -1 = none or several */
+    int fd;                              /* the one descriptor waited on, -1 = none, several or an epoll's */
     bool fd_read, fd_write;              /* waits for it to become readable / writable */
     uintptr_t futex;                     /* address waited on, 0 = none */
     uint64_t cpu_ns;                     /* CPU time of the thread so far */

@@ -1,5 +1,8 @@
 #include "watch.h"
 
+#include "describe.h"
+#include "hook.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -9,7 +12,9 @@
 extern struct uwsgi_server uwsgi;
 
 /* A body that uWSGI buffers before it calls the application takes long only when it is large. */
-#define LARGE_BODY_BYTES ((uint64_t)1024 * 1024)
+/* A variable of a request may shorten the idle looks of this worker, but not to a hundred a second. */
+#define LEARNED_THRESHOLD_LEAST_NS (100 * SW_NS_PER_MS)
+#define LARGE_BODY_BYTES           ((uint64_t)1024 * 1024)
 
 static struct uwsgi_core *host_core(unsigned core)
 {
@@ -36,18 +41,13 @@ static struct sw_report *report_of(const struct sw_watch *w, unsigned core)
     return sw_shared_report(w->setup.shared, (unsigned)w->worker - 1, core);
 }
 
-static bool same_request(struct sw_identity a, struct sw_identity b)
-{
-    return a.start_us == b.start_us && a.requests == b.requests;
-}
-
 /* The request that was looked at is still there: what was read in between is of this request. */
 static bool still_there(const struct sw_core *c, unsigned core)
 {
     struct sw_peek peek;
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     sw_request_peek(host_core(core), &peek);
-    return peek.running && same_request(peek.who, c->track.who);
+    return peek.running && sw_identity_same(c->track.who, peek.who);
 }
 
 static uint64_t cpu_of(struct sw_watch *w, struct sw_core *c, unsigned core)
@@ -85,7 +85,8 @@ static void find_threshold(struct sw_watch *w, struct sw_core *c, unsigned core,
                             w->raw.threshold.bytes);
     /* A variable may ask for less than any option: from now on idle looks are as frequent. */
     if (threshold_ns > 0)
-        w->least_threshold_ns = sw_min_u64(w->least_threshold_ns, threshold_ns);
+        w->least_threshold_ns =
+            sw_min_u64(w->least_threshold_ns, sw_max_u64(threshold_ns, LEARNED_THRESHOLD_LEAST_NS));
     const bool from_start = uwsgi.post_buffering == 0 || peek->body_bytes < LARGE_BODY_BYTES;
     sw_track_set_threshold(&c->track, threshold_ns, from_start, now_ns);
 }
@@ -116,63 +117,7 @@ static enum sw_phase client_phase(const struct sw_peek *peek, const struct sw_wa
     return wait->fd_write ? SW_PHASE_STREAMING : peek->phase;
 }
 
-/* ---- what an event says ---- */
-
-static void redact_into(struct sw_watch *w, const char *name, const char *value, size_t bytes, char *to,
-                        size_t room)
-{
-    struct sw_text out;
-    sw_text_init(&out, to, room);
-    sw_redact_value(&w->setup.config->redact, name, value, bytes, &out);
-}
-
-#define REDACT(w, name, field, to)                                                                           \
-    redact_into(w, name, (w)->raw.field.at, (w)->raw.field.bytes, to, sizeof(to))
-
-static void fill_report(struct sw_watch *w, struct sw_core *c, unsigned core, const struct sw_peek *peek)
-{
-    struct sw_report_data *d = &report_of(w, core)->data;
-    struct sw_report_request *r = &d->request;
-    memset(d, 0, offsetof(struct sw_report_data, places));
-    sw_report_new_id(d->id);
-    d->pid = w->pid;
-    d->tid = c->tid;
-    d->worker = w->worker;
-    d->core = (int)core;
-    d->start_ns = c->track.start_ns;
-    d->threshold_ns = c->track.threshold_ns;
-
-    struct sw_text uri;
-    sw_text_init(&uri, r->uri, sizeof r->uri);
-    sw_redact_uri(&w->setup.config->redact, w->raw.uri, w->raw.uri_bytes, &uri);
-    REDACT(w, "method", method, r->method);
-    REDACT(w, "host", host, r->host);
-    REDACT(w, "remote-addr", remote_addr, r->remote_addr);
-    REDACT(w, "user-agent", user_agent, r->user_agent);
-    REDACT(w, "x-request-id", request_id, r->request_id);
-    REDACT(w, "traceparent", traceparent, r->traceparent);
-    const struct uwsgi_worker *host = &uwsgi.workers[uwsgi.mywid];
-    if (w->raw.app_id >= 0 && w->raw.app_id < host->apps_cnt) {
-        struct sw_text app;
-        sw_text_init(&app, r->app, sizeof r->app);
-        const struct uwsgi_app *a = &host->apps[w->raw.app_id];
-        sw_text_put_bytes(&app, a->mountpoint, a->mountpoint_len);
-    }
-    r->started_us = peek->who.start_us;
-    r->body_bytes = peek->body_bytes;
-}
-
-static void add_harakiri(struct sw_event *e)
-{
-    const struct uwsgi_worker *host = &uwsgi.workers[uwsgi.mywid];
-    time_t deadline = host->harakiri;
-    if (host->user_harakiri > 0 && (deadline == 0 || host->user_harakiri < deadline))
-        deadline = host->user_harakiri;
-    if (deadline <= 0)
-        return;
-    e->has_harakiri = true;
-    e->harakiri_in_ms = (int64_t)deadline * 1000 - (int64_t)(uwsgi_micros() / SW_NS_PER_US);
-}
+/* ---- a look ---- */
 
 static void add_cpu(const struct sw_core *c, const struct sw_waitstate *wait, struct sw_event *e,
                     uint64_t now_ns)
@@ -191,127 +136,102 @@ static bool look(struct sw_watch *w, struct sw_core *c, unsigned core, bool with
     const bool known = !w->leaving && sw_eye_wait(&w->eye, c->tid, &w->wait);
     sw_eye_look(&w->eye, thread_of(w, core), thread_state_of(core), known ? &w->wait : NULL, with_threads,
                 &w->arena, e);
-    if (known)
+    if (known && !w->eye.shared_thread) /* else it is the CPU time of all requests on the thread */
         add_cpu(c, &w->wait, e, now_ns);
     return still_there(c, core);
 }
 
-static void add_look(struct sw_watch *w, unsigned core)
+/* The look that is in the event, into the report. */
+static void add_look(struct sw_watch *w, struct sw_core *c, unsigned core, enum sw_phase phase,
+                     uint64_t now_ns)
 {
+    struct sw_report_data *d = &report_of(w, core)->data;
     const struct sw_frame *place = w->event.has_stack ? sw_stack_place(&w->event.stack) : NULL;
-    sw_report_add_look(&report_of(w, core)->data, place ? place->file : NULL, place ? place->function : NULL,
+    d->elapsed_ns = sw_track_app_ns(&c->track, now_ns);
+    d->phase = (int)phase;
+    d->status = c->status;
+    sw_report_add_look(d, place ? place->file : NULL, place ? place->function : NULL,
                        place ? place->line : 0);
 }
 
-static void emit(struct sw_watch *w, struct sw_core *c, unsigned core, enum sw_event_kind kind,
-                 enum sw_phase phase)
+static void emit(struct sw_watch *w, unsigned core, enum sw_event_kind kind)
 {
     struct sw_event *e = &w->event;
     sw_report_snapshot(report_of(w, core), &w->snapshot);
     sw_report_to_event(&w->snapshot, e, &w->arena);
     e->kind = kind;
-    e->request.phase = sw_phase_name(phase);
-    if (!e->request.status)
-        e->request.status = c->status;
+    if (!sw_event_is_end(kind))
+        sw_describe_harakiri(e);
     sw_emit(&w->emitter, e, &w->arena);
-}
-
-/* ---- the end-of-request hook: in uWSGI's list only while a report of this worker is open ---- */
-
-static struct sw_watch *hooked;
-
-static void request_ended(struct wsgi_request *req)
-{
-    struct sw_watch *w = hooked;
-    struct sw_report *r =
-        w ? sw_shared_report(w->setup.shared, (unsigned)w->worker - 1, (unsigned)req->async_id) : NULL;
-    if (r && sw_report_request_ended(r, req->start_of_request, req->status, sw_now_ns()))
-        sw_slot_wake(w->slot);
-}
-
-static struct uwsgi_string_list hook_node;
-
-/* Request threads walk the list at any time. A node is put in and taken out with one store each, and stays
- * valid when out, so a walker that stands on it goes on to the rest. Only this thread changes the list. */
-static void hook_in(struct sw_watch *w)
-{
-    if (w->open_reports++ > 0)
-        return;
-    hooked = w;
-    hook_node.custom_ptr = (void *)request_ended;
-    hook_node.next = uwsgi.after_request_hooks;
-    __atomic_store_n(&uwsgi.after_request_hooks, &hook_node, __ATOMIC_RELEASE);
-}
-
-static void hook_out(struct sw_watch *w)
-{
-    if (w->open_reports == 0 || --w->open_reports > 0)
-        return;
-    struct uwsgi_string_list **at = &uwsgi.after_request_hooks;
-    while (*at && *at != &hook_node)
-        at = &(*at)->next;
-    if (*at)
-        __atomic_store_n(at, hook_node.next, __ATOMIC_RELEASE);
 }
 
 /* ---- the steps of a slow request ---- */
 
-static bool open_report(struct sw_watch *w, struct sw_core *c, unsigned core, const struct sw_peek *peek,
+static void open_report(struct sw_watch *w, struct sw_core *c, unsigned core, const struct sw_peek *peek,
                         enum sw_phase phase, uint64_t now_ns)
 {
     if (!look(w, c, core, true, now_ns) || sw_request_copy(host_core(core), c->track.who, &w->raw) < 0)
-        return false; /* it ended while it was looked at */
-    fill_report(w, c, core, peek);
+        return; /* it ended while it was looked at */
     struct sw_report *r = report_of(w, core);
-    r->data.app_ns = sw_track_app_ns(&c->track, now_ns);
-    add_look(w, core);
+    struct sw_report_data *d = &r->data;
+    d->looks = d->other_looks = d->place_count = 0;
+    sw_report_new_id(d->id);
+    d->pid = w->pid;
+    d->tid = c->tid;
+    d->worker = w->worker;
+    d->core = (int)core;
+    d->start_ns = c->track.start_ns;
+    d->threshold_ns = c->track.threshold_ns;
+    sw_describe_request(&w->raw, peek, &w->setup.config->redact, &d->request);
+    add_look(w, c, core, phase, now_ns);
     sw_report_open(r, w->pid);
-    hook_in(w);
-    sw_track_slow(&c->track, now_ns, w->sample_interval_ns);
-    add_harakiri(&w->event);
-    emit(w, c, core, SW_EVENT_SLOW_REQUEST, phase);
-    return true;
+    sw_hook_in(w->setup.shared, (unsigned)w->worker - 1);
+    sw_track_slow(&c->track);
+    sw_sampler_start(&w->sampler, now_ns);
+    emit(w, core, SW_EVENT_SLOW_REQUEST);
 }
 
-/* One more look at a slow request, added to its timeline; false when it ended meanwhile. */
+/* One more look at a slow request; false when it ended meanwhile. */
 static bool sample(struct sw_watch *w, struct sw_core *c, unsigned core, const struct sw_peek *peek,
-                   enum sw_phase *phase, uint64_t now_ns)
+                   uint64_t now_ns)
 {
     if (!look(w, c, core, false, now_ns))
         return false;
-    *phase = w->event.thread.state ? client_phase(peek, &w->wait) : peek->phase;
-    sw_track_phase(&c->track, *phase, now_ns);
-    struct sw_report_data *d = &report_of(w, core)->data;
-    d->app_ns = sw_track_app_ns(&c->track, now_ns);
-    d->status = peek->status;
-    add_look(w, core);
-    add_harakiri(&w->event);
+    const enum sw_phase phase = w->event.thread.state ? client_phase(peek, &w->wait) : peek->phase;
+    sw_track_phase(&c->track, phase, now_ns);
+    add_look(w, c, core, phase, now_ns);
     return true;
 }
 
+/* elapsed: since the request began, whatever it waited for */
 static void end_report(struct sw_watch *w, struct sw_core *c, unsigned core, enum sw_event_kind kind,
-                       enum sw_phase phase, const char *reason)
+                       const char *reason, uint64_t end_ns)
 {
     struct sw_report *r = report_of(w, core);
     c->ended = true;
-    if (sw_report_claim(r, w->pid, false)) { /* else the master was faster */
-        w->event.reason = reason;
-        emit(w, c, core, kind, phase);
-        sw_report_free(r);
-    }
-    hook_out(w);
+    sw_hook_out();
+    if (!sw_report_claim(r, w->pid, false))
+        return; /* the master was faster */
+    r->data.elapsed_ns = sw_sub_floor(end_ns, c->track.start_ns);
+    w->event.reason = reason;
+    emit(w, core, kind);
+    sw_report_free(r);
+}
+
+static void forget_look(struct sw_watch *w)
+{
+    sw_arena_reset(&w->arena);
+    memset(&w->event, 0, sizeof w->event);
 }
 
 static void finished(struct sw_watch *w, struct sw_core *c, unsigned core, uint64_t now_ns)
 {
     struct sw_report *r = report_of(w, core);
     const uint64_t ended_ns = atomic_load(&r->ended_ns);
-    sw_arena_reset(&w->arena);
-    memset(&w->event, 0, sizeof w->event);
-    r->data.app_ns = sw_sub_floor(ended_ns ? ended_ns : now_ns, c->track.start_ns);
     if (ended_ns)
         r->data.status = atomic_load(&r->ended_status);
-    end_report(w, c, core, SW_EVENT_REQUEST_FINISHED, SW_PHASE_APPLICATION, NULL);
+    forget_look(w);
+    end_report(w, c, core, SW_EVENT_REQUEST_FINISHED, NULL, ended_ns ? ended_ns : now_ns);
 }
 
 /* The phase as far as it can be told: between application and client the kernel's word decides, asked for only when
@@ -325,14 +245,12 @@ static enum sw_phase refine_phase(struct sw_watch *w, struct sw_core *c, const s
 }
 
 static void look_at_slow(struct sw_watch *w, struct sw_core *c, unsigned core, const struct sw_peek *peek,
-                         uint64_t now_ns)
+                         bool sampling, uint64_t now_ns)
 {
-    enum sw_phase phase;
     if (atomic_load(&report_of(w, core)->ended_ns))
         finished(w, c, core, now_ns); /* its hook has run; uWSGI is about to clear the core */
-    else if (sw_track_sample_due(&c->track, now_ns) && sample(w, c, core, peek, &phase, now_ns) &&
-             sw_track_sampled(&c->track, now_ns, w->sample_interval_ns))
-        emit(w, c, core, SW_EVENT_SLOW_REQUEST_UPDATE, phase);
+    else if (sampling && sample(w, c, core, peek, now_ns) && sw_track_sampled(&c->track, now_ns))
+        emit(w, core, SW_EVENT_SLOW_REQUEST_UPDATE);
 }
 
 struct sw_moment sw_watch_now(void)
@@ -340,7 +258,7 @@ struct sw_moment sw_watch_now(void)
     return (struct sw_moment){sw_now_ns(), uwsgi_micros()};
 }
 
-uint64_t sw_watch_core(struct sw_watch *w, unsigned core)
+uint64_t sw_watch_core(struct sw_watch *w, unsigned core, bool sampling)
 {
     const struct sw_moment now = sw_watch_now();
     const uint64_t now_ns = now.ns;
@@ -348,7 +266,7 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core)
     struct sw_peek peek;
     sw_request_peek(host_core(core), &peek);
 
-    if (c->track.known && !(peek.running && same_request(peek.who, c->track.who))) {
+    if (c->track.known && !(peek.running && sw_identity_same(c->track.who, peek.who))) {
         if (c->track.slow && !c->ended)
             finished(w, c, core, now_ns);
         c->track.known = false;
@@ -357,7 +275,7 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core)
         begin(w, c, core, &peek, now);
     c->previous_look = now;
     if (!peek.running) {
-        c->idle_cpu_ns = cpu_of(w, c, core);
+        c->idle_cpu_ns = w->eye.shared_thread ? 0 : cpu_of(w, c, core);
         c->idle_requests = peek.who.requests;
         return SW_NS_NEVER;
     }
@@ -367,7 +285,7 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core)
     if (peek.status)
         c->status = peek.status;
     if (c->track.slow) {
-        look_at_slow(w, c, core, &peek, now_ns);
+        look_at_slow(w, c, core, &peek, sampling, now_ns);
     } else {
         const enum sw_phase phase = refine_phase(w, c, &peek, now_ns);
         sw_track_phase(&c->track, phase, now_ns);
@@ -398,9 +316,9 @@ static int oldest_watched(const struct sw_watch *w)
 void sw_watch_harakiri(struct sw_watch *w, bool final)
 {
     for (unsigned i = 0; i < w->core_count; i++)
-        sw_watch_core(w, i); /* see who is there now; what is due is opened */
+        sw_watch_core(w, i, false); /* see who is there now; what is due is opened */
     const uint64_t now_ns = sw_now_ns();
-    const int oldest = w->open_reports == 0 ? oldest_watched(w) : -1;
+    const int oldest = sw_hook_count() == 0 ? oldest_watched(w) : -1;
     if (oldest >= 0) {
         struct sw_peek peek;
         sw_request_peek(host_core((unsigned)oldest), &peek);
@@ -409,16 +327,15 @@ void sw_watch_harakiri(struct sw_watch *w, bool final)
     for (unsigned i = 0; i < w->core_count; i++) {
         struct sw_core *c = &w->cores[i];
         struct sw_peek peek;
-        enum sw_phase phase;
         if (!c->track.known || !c->track.slow || c->ended)
             continue;
         sw_request_peek(host_core(i), &peek);
-        if (!sample(w, c, i, &peek, &phase, now_ns))
+        if (!sample(w, c, i, &peek, now_ns))
             continue;
         if (final)
-            end_report(w, c, i, SW_EVENT_REQUEST_KILLED, phase, "harakiri");
+            end_report(w, c, i, SW_EVENT_REQUEST_KILLED, "harakiri", sw_now_ns());
         else
-            emit(w, c, i, SW_EVENT_SLOW_REQUEST_UPDATE, phase);
+            emit(w, i, SW_EVENT_SLOW_REQUEST_UPDATE);
     }
 }
 
@@ -426,38 +343,10 @@ void sw_watch_leave(struct sw_watch *w, const char *reason)
 {
     for (unsigned i = 0; i < w->core_count; i++) {
         struct sw_core *c = &w->cores[i];
-        sw_watch_core(w, i); /* what has finished, ends as finished */
+        sw_watch_core(w, i, false); /* what has finished, ends as finished */
         if (!c->track.known || !c->track.slow || c->ended)
             continue;
-        sw_arena_reset(&w->arena);
-        memset(&w->event, 0, sizeof w->event);
-        end_report(w, c, i, SW_EVENT_WORKER_DIED, SW_PHASE_APPLICATION, reason);
+        forget_look(w);
+        end_report(w, c, i, SW_EVENT_WORKER_DIED, reason, sw_now_ns());
     }
-}
-
-unsigned sw_watch_end_reports(const struct sw_shared *shared, unsigned worker, enum sw_event_kind kind,
-                              const char *reason, bool owner_is_dead, struct sw_emitter *emitter)
-{
-    static struct sw_report_data snapshot;
-    static char bytes[SW_TIMELINE_MAX * sizeof(struct sw_timeline_place) + 64];
-    unsigned ended = 0;
-    for (unsigned core = 0; core < shared->cores; core++) {
-        struct sw_report *r = sw_shared_report(shared, worker, core);
-        struct sw_arena arena;
-        struct sw_event e;
-        if (!r || atomic_load(&r->state) == SW_REPORT_FREE || !sw_report_claim(r, getpid(), owner_is_dead))
-            continue;
-        sw_arena_init(&arena, bytes, sizeof bytes);
-        memset(&e, 0, sizeof e);
-        sw_report_snapshot(r, &snapshot);
-        snapshot.app_ns = sw_max_u64(snapshot.app_ns, sw_sub_floor(sw_now_ns(), snapshot.start_ns));
-        sw_report_to_event(&snapshot, &e, &arena);
-        e.kind = kind;
-        e.reason = reason;
-        e.request.phase = sw_phase_name(SW_PHASE_APPLICATION);
-        sw_emit(emitter, &e, &arena);
-        sw_report_free(r);
-        ended++;
-    }
-    return ended;
 }

@@ -37,8 +37,8 @@ struct sw_watch {
     struct sw_emitter emitter;
     struct sw_raw raw;
     struct sw_waitstate wait; /* the event points into it */
-    uint64_t least_threshold_ns, sample_interval_ns;
-    unsigned open_reports;
+    uint64_t least_threshold_ns;
+    struct sw_sampler sampler;
     bool leaving; /* the process is in exit() */
     struct sw_event event;
     struct sw_report_data snapshot;
@@ -46,8 +46,8 @@ struct sw_watch {
     char arena_bytes[SW_ARENA_BYTES];
 };
 
-/* Looks at one core and does what is due; returns when the next look at it is needed. */
-uint64_t sw_watch_core(struct sw_watch *w, unsigned core);
+/* Looks at one core and does what is due (sampling: also one more look at it if it is slow); returns when the next look at it is needed. */
+uint64_t sw_watch_core(struct sw_watch *w, unsigned core, bool sampling);
 struct sw_moment sw_watch_now(void);
 
 /* Harakiri takes its aim: a last picture of every slow request. final: the kill follows, so the reports end; without
@@ -56,11 +56,5 @@ void sw_watch_harakiri(struct sw_watch *w, bool final);
 
 /* The worker leaves: ends what is open. */
 void sw_watch_leave(struct sw_watch *w, const char *reason);
-
-/* ---- any process: the master, or the next process of this worker ---- */
-
-/* Ends the open reports of one worker whose process is dead or cannot answer. Returns how many. */
-unsigned sw_watch_end_reports(const struct sw_shared *shared, unsigned worker, enum sw_event_kind kind,
-                              const char *reason, bool owner_is_dead, struct sw_emitter *emitter);
 
 #endif

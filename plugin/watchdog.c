@@ -1,8 +1,11 @@
 #include "watchdog.h"
 
+#include "ending.h"
+#include "hook.h"
 #include "log.h"
 #include "watch.h"
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,9 +16,10 @@
 
 extern struct uwsgi_server uwsgi;
 
-#define STACK_BYTES   ((size_t)512 * 1024)
-#define STOP_MAX_NS   (300 * SW_NS_PER_MS) /* a worker that leaves waits no longer for its watchdog */
-#define BACKLOG_RETRY (5 * SW_NS_PER_MS)
+#define STACK_BYTES      ((size_t)512 * 1024)
+#define STOP_MAX_NS      (300 * SW_NS_PER_MS) /* a worker that leaves waits no longer for its watchdog */
+#define BACKLOG_RETRY_NS (5 * SW_NS_PER_MS)
+#define LAST_FLUSH_NS    (200 * SW_NS_PER_MS)
 
 static struct {
     pthread_t thread;
@@ -27,15 +31,25 @@ static struct {
 } dog;
 
 /* Looks at every core; when to look next. */
-static uint64_t pass(struct sw_watch *w, uint64_t now_ns)
+static uint64_t pass(struct sw_watch *w)
 {
-    uint64_t next_ns = sw_add_sat(now_ns, w->least_threshold_ns);
+    const uint64_t start_ns = sw_now_ns();
+    const bool sampling = start_ns >= w->sampler.next_ns;
+    uint64_t next_ns = sw_add_sat(start_ns, w->least_threshold_ns);
     for (unsigned i = 0; i < w->core_count; i++)
-        next_ns = sw_min_u64(next_ns, sw_watch_core(w, i));
-    const uint64_t interval_ns = w->setup.config->sample_interval_ns;
-    w->sample_interval_ns =
-        w->open_reports ? sw_schedule_interval(interval_ns, sw_now_ns() - now_ns) : interval_ns;
-    return next_ns;
+        next_ns = sw_min_u64(next_ns, sw_watch_core(w, i, sampling));
+    if (sampling)
+        sw_sampler_done(&w->sampler, start_ns, sw_now_ns(), sw_hook_count() > 0);
+    return sw_min_u64(next_ns, w->sampler.next_ns);
+}
+
+/* The last words of a worker: the channel may be full of those of others. */
+static void flush_or_count(struct sw_watch *w)
+{
+    const uint64_t until_ns = sw_now_ns() + LAST_FLUSH_NS;
+    while (!sw_emitter_flush(&w->emitter) && sw_now_ns() < until_ns)
+        poll(NULL, 0, (int)(BACKLOG_RETRY_NS / SW_NS_PER_MS));
+    sw_emitter_give_up(&w->emitter);
 }
 
 static void answer(struct sw_watch *w)
@@ -61,16 +75,16 @@ static void *watch_thread(void *arg)
         if (atomic_load(&dog.stop))
             break;
         answer(w);
-        uint64_t next_ns = pass(w, sw_now_ns());
+        uint64_t next_ns = pass(w);
         if (!sw_emitter_flush(&w->emitter))
-            next_ns = sw_min_u64(next_ns, sw_add_sat(sw_now_ns(), BACKLOG_RETRY));
+            next_ns = sw_min_u64(next_ns, sw_add_sat(sw_now_ns(), BACKLOG_RETRY_NS));
         sw_slot_wait(w->slot, seen, next_ns);
     }
     w->leaving = true;
     if (atomic_load(&dog.harakiri))
         sw_watch_harakiri(w, true);
     sw_watch_leave(w, atomic_load(&dog.reason));
-    sw_emitter_flush(&w->emitter);
+    flush_or_count(w);
     sw_eye_close(&w->eye);
     return NULL;
 }
@@ -95,7 +109,7 @@ static struct sw_watch *watch_new(const struct sw_watchdog_setup *setup)
     w->main_thread = pthread_self();
     w->slot = sw_shared_slot(setup->shared, (unsigned)uwsgi.mywid - 1);
     w->least_threshold_ns = setup->least_threshold_ns;
-    w->sample_interval_ns = setup->config->sample_interval_ns;
+    w->sampler = (struct sw_sampler){setup->config->sample_interval_ns, SW_NS_NEVER};
     w->eye.depth = setup->config->stack_depth;
     w->eye.shared_thread = uwsgi.async > 1;
     sw_eye_open(&w->eye, setup->py, setup->backend, setup->no_stack);
@@ -138,8 +152,8 @@ int sw_watchdog_start(const struct sw_watchdog_setup *setup)
         return -ENOMEM;
     /* An earlier process of this worker may have died with reports open, faster than the master looked. */
     atomic_store(&w->slot->watchdog_tid, 0);
-    sw_watch_end_reports(setup->shared, (unsigned)w->worker - 1, SW_EVENT_WORKER_DIED,
-                         "the worker process died", true, &w->emitter);
+    sw_end_reports(setup->shared, (unsigned)w->worker - 1, SW_EVENT_WORKER_DIED, "the worker process died",
+                   true, &w->emitter);
     atomic_store(&w->slot->answered, atomic_load(&w->slot->asked));
     atomic_store(&w->slot->pid, w->pid);
     dog.watch = w;

@@ -1,7 +1,7 @@
 /* watchdog.h - the thread in each worker that decides when to look, looks, and emits events.
  * Owns:    one thread and its state per worker process, from _start to _stop.
  * Callers: start: post_fork, main thread. stop: atexit, possibly inside a signal handler in the middle of a request,
- *          so it takes no lock and waits a bounded time. request_ended: request threads.
+ *          so it takes no lock and waits a bounded time.
  * The thread blocks all signals, never takes the GIL, calls no Python function, takes no lock that a request thread
  * may hold (so no malloc either) and leaves the process when told or with it.
  * Fork:    the thread is not in a child of the worker; _stop there does nothing (the saved pid differs). */

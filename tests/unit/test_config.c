@@ -66,6 +66,7 @@ static unsigned resolve(const struct sw_host_facts *host)
 }
 
 static const struct sw_host_facts good_host = {.master = true,
+                                               .alarm_known = true,
                                                .workers = 2,
                                                .threads = 1,
                                                .harakiri_ns = 30 * SEC,
@@ -524,6 +525,13 @@ static void without_master(void **state)
     assert_non_null(
         strstr(said, "slowwatch-alarm bell without master: the alarm is off; set master = true\n"));
     assert_int_equal(config.mail.to_count, 0);
+    assert_null(config.alarm);
+
+    struct sw_host_facts quiet = good_host;
+    quiet.alarm_known = false;
+    assert_int_equal(set("slowwatch-alarm", "bell"), 0);
+    assert_true(resolve(&quiet) >= 1);
+    assert_non_null(strstr(said, "slowwatch-alarm bell: uWSGI has no alarm of this name, it is off"));
     assert_null(config.alarm);
 }
 

@@ -155,14 +155,12 @@ static void updates_come_at_2_4_8_times_the_threshold(void **state)
     uint64_t updates[8];
     unsigned count = 0;
     assert_true(sw_track_due(&t, NOW + SEC));
-    sw_track_slow(&t, NOW + SEC, INTERVAL);
+    sw_track_slow(&t);
     assert_false(sw_track_due(&t, NOW + 2 * SEC)); /* once only */
-    for (uint64_t now = NOW + SEC; now < NOW + 20 * SEC && count < 8;) {
-        now = sw_track_next_ns(&t, now, SEC);
-        assert_true(sw_track_sample_due(&t, now));
-        if (sw_track_sampled(&t, now, INTERVAL))
+    assert_true(sw_track_next_ns(&t, NOW + SEC, SEC) == SW_NS_NEVER);
+    for (uint64_t now = NOW + SEC; now < NOW + 20 * SEC && count < 8; now += INTERVAL)
+        if (sw_track_sampled(&t, now))
             updates[count++] = (now - NOW) / SEC;
-    }
     assert_int_equal(count, 4);
     const uint64_t expected[] = {2, 4, 8, 16};
     assert_memory_equal(updates, expected, sizeof expected);
@@ -172,18 +170,38 @@ static void a_gap_makes_one_update_not_many(void **state)
 {
     (void)state;
     struct sw_track t = running_since(NOW, NOW, SEC);
-    sw_track_slow(&t, NOW + SEC, INTERVAL);
-    assert_true(sw_track_sampled(&t, NOW + 100 * SEC, INTERVAL));
-    assert_false(sw_track_sampled(&t, NOW + 101 * SEC, INTERVAL));
-    assert_true(sw_track_sampled(&t, NOW + 128 * SEC, INTERVAL));
+    sw_track_slow(&t);
+    assert_true(sw_track_sampled(&t, NOW + 100 * SEC));
+    assert_false(sw_track_sampled(&t, NOW + 101 * SEC));
+    assert_true(sw_track_sampled(&t, NOW + 128 * SEC));
 }
 
 static void looking_keeps_to_its_share_of_a_cpu(void **state)
 {
     (void)state;
-    assert_int_equal(sw_schedule_interval(INTERVAL, MS), INTERVAL);
-    assert_int_equal(sw_schedule_interval(INTERVAL, 50 * MS), SEC);
-    assert_true(sw_schedule_interval(INTERVAL, SW_NS_NEVER - 1) == SW_NS_NEVER);
+    struct sw_sampler s = {INTERVAL, SW_NS_NEVER};
+    sw_sampler_start(&s, NOW);
+    assert_true(s.next_ns == NOW + INTERVAL);
+    sw_sampler_start(&s, NOW + 50 * MS); /* one more that is slow does not put the round off */
+    assert_true(s.next_ns == NOW + INTERVAL);
+    sw_sampler_done(&s, NOW, NOW + MS, true);
+    assert_true(s.next_ns == NOW + MS + INTERVAL);
+    sw_sampler_done(&s, NOW, NOW + 50 * MS, true); /* dear: 50 ms of every 1050 */
+    assert_true(s.next_ns == NOW + 50 * MS + SEC);
+    sw_sampler_done(&s, 0, SW_NS_NEVER - 1, true);
+    assert_true(s.next_ns == SW_NS_NEVER);
+    sw_sampler_done(&s, NOW, NOW + MS, false);
+    assert_true(s.next_ns == SW_NS_NEVER);
+}
+
+static void the_counter_may_go_up_once_before_the_end(void **state)
+{
+    (void)state;
+    const struct sw_identity seen = {5, 10};
+    assert_true(sw_identity_same(seen, (struct sw_identity){5, 10}));
+    assert_true(sw_identity_same(seen, (struct sw_identity){5, 11}));
+    assert_false(sw_identity_same(seen, (struct sw_identity){5, 12}));
+    assert_false(sw_identity_same(seen, (struct sw_identity){6, 11}));
 }
 
 /* One core, random requests and phases, watched as the thread does: it wakes when told and at no other time. Whatever
@@ -245,6 +263,7 @@ int main(void)
         cmocka_unit_test(updates_come_at_2_4_8_times_the_threshold),
         cmocka_unit_test(a_gap_makes_one_update_not_many),
         cmocka_unit_test(looking_keeps_to_its_share_of_a_cpu),
+        cmocka_unit_test(the_counter_may_go_up_once_before_the_end),
         cmocka_unit_test(random_requests_are_reported_on_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

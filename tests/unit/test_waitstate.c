@@ -521,11 +521,12 @@ static void call_epoll(struct blocked *b)
     (void)!epoll_wait(b->pid, &event, 1, 5000);
 }
 
+/* What it watches is not said, not even a single descriptor. */
 static void an_epoll(void **state)
 {
     struct blocked b = {0};
     struct sw_waitstate w;
-    char wanted[160];
+    char wanted[64];
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP};
     (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, b.fd), 0);
@@ -533,11 +534,10 @@ static void an_epoll(void **state)
     b.pid = epoll;
     assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, b.fd[0], &event), 0);
     start(&b, call_epoll);
-    snprintf(wanted, sizeof wanted, EPOLL "(fd %d watching fd %d → unix socket IN|RDHUP, timeout 5.0 s)",
-             epoll, b.fd[0]);
+    snprintf(wanted, sizeof wanted, EPOLL "(fd %d, timeout 5.0 s)", epoll);
     wait_until(b.tid, &mem, EPOLL "(", &w);
     check_words(&w, wanted);
-    check_fd(&w, b.fd[0], true, false);
+    check_fd(&w, -1, false, false);
     close(b.fd[1]);
     pthread_join(b.thread, NULL);
     close(b.fd[0]);

@@ -1,0 +1,32 @@
+#include "ending.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define ARENA_BYTES (SW_TIMELINE_MAX * sizeof(struct sw_timeline_place) + _Alignof(max_align_t))
+
+unsigned sw_end_reports(const struct sw_shared *shared, unsigned worker, enum sw_event_kind kind,
+                        const char *reason, bool owner_is_dead, struct sw_emitter *emitter)
+{
+    static struct sw_report_data snapshot; /* too large for any stack, and one thread calls */
+    unsigned ended = 0;
+    for (unsigned core = 0; core < shared->cores; core++) {
+        struct sw_report *r = sw_shared_report(shared, worker, core);
+        char bytes[ARENA_BYTES];
+        struct sw_arena arena;
+        struct sw_event e;
+        if (atomic_load(&r->state) == SW_REPORT_FREE || !sw_report_claim(r, getpid(), owner_is_dead))
+            continue;
+        sw_arena_init(&arena, bytes, sizeof bytes);
+        memset(&e, 0, sizeof e);
+        sw_report_snapshot(r, &snapshot);
+        snapshot.elapsed_ns = sw_sub_floor(sw_now_ns(), snapshot.start_ns);
+        sw_report_to_event(&snapshot, &e, &arena);
+        e.kind = kind;
+        e.reason = reason;
+        sw_emit(emitter, &e, &arena);
+        sw_report_free(r);
+        ended++;
+    }
+    return ended;
+}

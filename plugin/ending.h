@@ -1,0 +1,15 @@
+/* ending.h - the end of reports whose worker can no longer end them itself: it is dead, or does not answer.
+ * Callers: the master, or the next process of this worker at its start. One thread of a process.
+ * Fork:    nothing to do. */
+#ifndef SW_ENDING_H
+#define SW_ENDING_H
+
+#include "emit.h"
+#include "shared.h"
+
+/* Ends the open reports of one worker (from 0). owner_is_dead: also those that it was ending when it died. Returns how
+ * many. */
+unsigned sw_end_reports(const struct sw_shared *shared, unsigned worker, enum sw_event_kind kind,
+                        const char *reason, bool owner_is_dead, struct sw_emitter *emitter);
+
+#endif
