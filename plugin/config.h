@@ -62,6 +62,7 @@ void sw_config_fini(struct sw_config *c);
 struct sw_host_facts {
     bool master, threads_enabled;
     bool alarm_known; /* the alarm asked for is one of uWSGI's */
+    size_t log_bytes; /* log-master-bufsize: the most that a line of the log may have; 0 = no limit */
     int workers, threads;
     uint64_t harakiri_ns;       /* 0 = none */
     bool python;                /* a Python is in this process */

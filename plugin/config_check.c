@@ -1,6 +1,7 @@
 /* What contradicts what, and the line that says what is on. Values and parsing are in config.c. */
 #include "config.h"
 #include "config_value.h"
+#include "log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -259,6 +260,19 @@ static void check_alarm(struct report *r, struct sw_config *c, const struct sw_h
     c->alarm = NULL;
 }
 
+/* uWSGI cuts what is longer without a line end: the next entry would be glued to it. */
+static void check_log(struct report *r, struct sw_config *c, const struct sw_host_facts *host)
+{
+    const size_t least = SW_EVENT_ROOM_MIN + SW_LOG_PREFIX_MAX + 1;
+    if (c->log != SW_LOG_JSON || host->log_bytes == 0 || host->log_bytes >= least)
+        return;
+    conflict(r,
+             "slowwatch-log = json with log-master-bufsize = %zu: an event needs %zu, so text is logged "
+             "instead; raise it",
+             host->log_bytes, least);
+    c->log = SW_LOG_TEXT;
+}
+
 static void check_outlets(struct report *r, const struct sw_config *c)
 {
     if (c->log == SW_LOG_OFF && c->mail.to_count == 0 && !c->alarm)
@@ -295,6 +309,7 @@ unsigned sw_config_resolve(struct sw_config *c, const struct sw_host_facts *host
     check_sample_interval(&r, c);
     check_mail(&r, c, host);
     check_alarm(&r, c, host);
+    check_log(&r, c, host);
     check_outlets(&r, c);
     check_stacks(&r, host);
     if (!host->master)

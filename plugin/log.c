@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #define LINE_BYTES      4096
-#define PREFIX_BYTES    80
 #define WRITE_MAX_LEAST ((size_t)256)
 
 static const char ours[] = "slowwatch: ";
@@ -29,7 +28,7 @@ void sw_log_set_prefix(size_t (*prefix)(char *, size_t))
 
 void sw_log_set_write_max(size_t bytes)
 {
-    write_max = bytes < WRITE_MAX_LEAST + PREFIX_BYTES ? WRITE_MAX_LEAST : bytes - PREFIX_BYTES;
+    write_max = bytes < WRITE_MAX_LEAST + SW_LOG_PREFIX_MAX ? WRITE_MAX_LEAST : bytes - SW_LOG_PREFIX_MAX;
 }
 
 size_t sw_log_write_max(void)
@@ -76,7 +75,7 @@ static bool write_all(struct iovec parts[2])
 
 static bool write_piece(const char *text, size_t n, bool raw)
 {
-    char prefix[PREFIX_BYTES];
+    char prefix[SW_LOG_PREFIX_MAX];
     if (log_writer && !raw) {
         log_writer(text, n);
         return true;

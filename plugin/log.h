@@ -12,7 +12,8 @@
 
 #include "base.h"
 
-#define SW_LOG_WRITE_MAX ((size_t)128 * 1024) /* of one write, unless the host can take less */
+#define SW_LOG_PREFIX_MAX ((size_t)80)
+#define SW_LOG_WRITE_MAX  ((size_t)128 * 1024) /* of one write, unless the host can take less */
 
 /* set-up: what to put before each write (the host's date), at most `room` bytes; returns how many */
 void sw_log_set_prefix(size_t (*prefix)(char *to, size_t room));

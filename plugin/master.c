@@ -182,12 +182,22 @@ void sw_master_harakiri(int worker)
 
 /* ---- the end ---- */
 
+/* With log-master the reporter's log lines go through a pipe that only the master reads: while the master waits for the
+ * reporter it must go on reading. */
+static void wait_a_step(void)
+{
+    poll(NULL, 0, WAIT_STEP_MS);
+    if (uwsgi.log_master && !uwsgi.threaded_logger)
+        while (uwsgi_master_log() == 0)
+            ;
+}
+
 static bool wait_until_gone(uint64_t until_ns)
 {
     while (reporter_alive()) {
         if (sw_now_ns() >= until_ns)
             return false;
-        poll(NULL, 0, WAIT_STEP_MS);
+        wait_a_step();
     }
     return true;
 }
@@ -197,7 +207,7 @@ static bool send_end(uint64_t until_ns)
     while (!sw_emitter_flush(&master.emitter) || sw_channel_send_end(master.setup.channel) < 0) {
         if (sw_now_ns() >= until_ns)
             return false;
-        poll(NULL, 0, WAIT_STEP_MS);
+        wait_a_step();
     }
     return true;
 }

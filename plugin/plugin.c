@@ -184,6 +184,7 @@ static void post_init(void)
         .threads_enabled = uwsgi.has_threads != 0,
         .workers = uwsgi.numproc,
         .threads = uwsgi.threads,
+        .log_bytes = uwsgi.log_master ? uwsgi.log_master_bufsize : 0,
         .alarm_known = is_alarm(sw_config.alarm),
         .harakiri_ns = (uint64_t)uwsgi.harakiri_options.workers * SW_NS_PER_SEC,
     };

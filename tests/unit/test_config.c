@@ -509,6 +509,21 @@ static void mail_options_need_a_recipient(void **state)
     assert_null(config.mail.spool_dir);
 }
 
+static void json_lines_need_room_in_the_log_pipe(void **state)
+{
+    (void)state;
+    struct sw_host_facts host = good_host;
+    host.log_bytes = 1024;
+    assert_int_equal(resolve(&host), 0); /* text is split at line ends */
+    assert_int_equal(set("slowwatch-log", "json"), 0);
+    assert_int_equal(resolve(&host), 1);
+    assert_non_null(strstr(said, "slowwatch-log = json with log-master-bufsize = 1024"));
+    assert_int_equal(config.log, SW_LOG_TEXT);
+    host.log_bytes = 8192;
+    assert_int_equal(set("slowwatch-log", "json"), 0);
+    assert_int_equal(resolve(&host), 0);
+}
+
 static void without_master(void **state)
 {
     struct sw_host_facts host = good_host;
@@ -778,6 +793,7 @@ int main(void)
         TEST(the_sample_interval_moves_below_the_least_threshold),
         TEST(mail_options_need_a_recipient),
         TEST(without_master),
+        TEST(json_lines_need_room_in_the_log_pipe),
         TEST(log_off_needs_another_outlet),
         TEST(stacks_off_says_why),
         TEST(threads_with_harakiri_is_a_note),
