@@ -12,9 +12,9 @@
 extern struct uwsgi_server uwsgi;
 
 /* A body that uWSGI buffers before it calls the application takes long only when it is large. */
-/* A variable of a request may shorten the idle looks of this worker, but not to a hundred a second. */
+#define LARGE_BODY_BYTES ((uint64_t)1024 * 1024)
+/* A variable of a request may shorten the idle looks of this worker, but not to hundreds a second. */
 #define LEARNED_THRESHOLD_LEAST_NS (100 * SW_NS_PER_MS)
-#define LARGE_BODY_BYTES           ((uint64_t)1024 * 1024)
 
 static struct uwsgi_core *host_core(unsigned core)
 {

@@ -1,6 +1,6 @@
 /* watch.h - one core of this worker under watch: seen, slow, sampled, ended. The policy of the watchdog thread.
  * Owns:    struct sw_watch, one per worker process: its buffers and what it knows of each core.
- * Callers: the watchdog thread only, but for the group at the end.
+ * Callers: the watchdog thread only.
  * Fork:    a child of the worker must not use it. */
 #ifndef SW_WATCH_H
 #define SW_WATCH_H
@@ -10,8 +10,8 @@
 #include "request.h"
 #include "watchdog.h"
 
-#define SW_ARENA_BYTES                                                                                       \
-    ((size_t)512 * 1024) /* strings and frames of one event; untouched pages cost nothing */
+/* strings and frames of one event; untouched pages cost nothing */
+#define SW_ARENA_BYTES ((size_t)512 * 1024)
 
 struct sw_core {
     struct sw_track track;
@@ -46,7 +46,8 @@ struct sw_watch {
     char arena_bytes[SW_ARENA_BYTES];
 };
 
-/* Looks at one core and does what is due (sampling: also one more look at it if it is slow); returns when the next look at it is needed. */
+/* Looks at one core and does what is due (sampling: also one more look at it if it is slow); returns when the next
+ * look at it is needed. */
 uint64_t sw_watch_core(struct sw_watch *w, unsigned core, bool sampling);
 struct sw_moment sw_watch_now(void);
 

@@ -1,5 +1,6 @@
 """Clients that keep nothing hidden: raw HTTP and raw uwsgi protocol over sockets, and the gate a request waits at."""
 
+import collections
 import contextlib
 import socket
 import struct
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 PATIENCE = 30.0  # seconds until a test gives up waiting for something that must happen
+PORTS_HELD = 64  # more than the servers of one test need
 
 
 def wait_for(condition, what, timeout=PATIENCE, interval=0.02):
@@ -23,9 +25,19 @@ def wait_for(condition, what, timeout=PATIENCE, interval=0.02):
         time.sleep(interval)
 
 
+_held_ports = collections.deque()
+
+
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """Nobody else is given this port while its server starts: it stays bound here for a while without being listened
+    at, which does not hinder a server that sets SO_REUSEADDR, as all of ours do."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held_ports.append(holder)
+    if len(_held_ports) > PORTS_HELD:
+        _held_ports.popleft().close()
+    return holder.getsockname()[1]
 
 
 # ---- HTTP ----

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -362,6 +363,8 @@ def for_everybody(folder):
     """A copy of the applications that any user may read: for servers that give up root."""
     apps = folder / "apps"
     shutil.copytree(APPS, apps, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (apps, *apps.rglob("*"), folder, *folder.parents[:2]):
+    temporary = Path(tempfile.gettempdir()).resolve()
+    ours = [path for path in folder.parents if temporary in path.parents]
+    for path in (apps, *apps.rglob("*"), folder, *ours):
         path.chmod(0o755)
     return apps

@@ -52,13 +52,24 @@ def wrapper(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def own_build(tmp_path):
+    """A build folder to make things in: other tests run what is in BUILD at this moment."""
+    return copy_of_build(tmp_path / "build")
+
+
 @pytest.fixture(scope="module")
 def foreign_build(tmp_path_factory, wrapper):
-    """The build folder once more, made for that other uWSGI: only what depends on it is compiled again."""
-    folder = tmp_path_factory.mktemp("foreign") / "build"
-    shutil.copytree(BUILD, folder, ignore=shutil.ignore_patterns("venv", "asan", "tsan", "fuzz", "test_*"))
+    """Made for that other uWSGI: only what depends on it is compiled again."""
+    folder = copy_of_build(tmp_path_factory.mktemp("foreign") / "build")
     log = make(f"B={folder}", f"UWSGI={wrapper}", "all")
     return folder, log
+
+
+def copy_of_build(folder):
+    """With the times of its files, so that make finds in it what it would find in BUILD."""
+    shutil.copytree(BUILD, folder, ignore=shutil.ignore_patterns("venv", "asan", "tsan", "fuzz", "bench", "test_*"))
+    return folder
 
 
 def test_only_the_plugin_struct_is_exported():
@@ -79,8 +90,8 @@ def test_nothing_in_it_can_abort_the_host():
     assert symbols(PLUGIN, "--undefined-only") & {"abort", "__assert_fail", "quick_exit"} == set()
 
 
-def test_making_again_makes_nothing():
-    log = make(f"B={os.path.relpath(BUILD, REPO)}", f"UWSGI={UWSGI}", "all")
+def test_making_again_makes_nothing(own_build):
+    log = make(f"B={own_build}", f"UWSGI={UWSGI}", "all")
     assert "slowwatch_plugin.so" not in log
     assert " -c " not in log
 
@@ -120,7 +131,7 @@ def test_build_plugin_of_uwsgi_works_too(tmp_path, uwsgi):
 
 
 @pytest.mark.parametrize("arguments", [[], ["PREFIX=/opt/sw"], ["PLUGIN_DIR=/srv/plugins"]])
-def test_install_puts_it_where_it_was_asked(tmp_path, arguments):
+def test_install_puts_it_where_it_was_asked(tmp_path, own_build, arguments):
     flags = (BUILD / "uwsgi.cflags").read_text()
     own = re.search(r'-DUWSGI_PLUGIN_DIR="\\"(.*?)\\""', flags)[1]
     folder = {
@@ -128,10 +139,11 @@ def test_install_puts_it_where_it_was_asked(tmp_path, arguments):
         "PREFIX=/opt/sw": "/opt/sw/lib/uwsgi/plugins",
         "PLUGIN_DIR=/srv/plugins": "/srv/plugins",
     }["".join(arguments)]
-    same = [f"B={os.path.relpath(BUILD, REPO)}", f"UWSGI={UWSGI}", f"DESTDIR={tmp_path}", *arguments]
+    root = tmp_path / "root"
+    same = [f"B={own_build}", f"UWSGI={UWSGI}", f"DESTDIR={root}", *arguments]
     log = make(*same, "install")
-    installed = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert installed == [Path(f"{tmp_path}{folder}/slowwatch_plugin.so")]
+    installed = [path for path in root.rglob("*") if path.is_file()]
+    assert installed == [Path(f"{root}{folder}/slowwatch_plugin.so")]
     assert installed[0].read_bytes() == PLUGIN.read_bytes()
     assert (f"plugin-dir = {folder} " in log) == (folder != own)
     make(*same, "uninstall")
