@@ -41,6 +41,15 @@ static void say_working(struct sw_mail_queue *q)
     q->spool_failing = false;
 }
 
+/* The folder was removed: what we hold open is a name no more. One that is made again is opened at a later step. */
+static void lose_spool(struct sw_mail_queue *q)
+{
+    sw_spool_close(&q->spool);
+    q->spool_next_ns = 0;
+    for (struct sw_mail *m = q->first; m; m = m->next)
+        m->spooled = false;
+}
+
 void sw_mail_queue_save(struct sw_mail_queue *q, struct sw_mail *m)
 {
     size_t n = 0;
@@ -55,6 +64,8 @@ void sw_mail_queue_save(struct sw_mail_queue *q, struct sw_mail *m)
         sw_text_init(&why, why_at, sizeof why_at);
         sw_text_printf(&why, "%s cannot be written: %s", q->spool_dir, strerror(-err));
         say_failing(q, why_at);
+        if (err == -ENOENT)
+            lose_spool(q);
         return;
     }
     m->spooled = true;

@@ -671,6 +671,20 @@ static void spool_that_appears_later_is_used(void **state)
     assert_int_equal(logged("can be used again"), 1);
 }
 
+static void spool_that_is_removed_and_made_again_is_used(void **state)
+{
+    (void)state;
+    config.spool_dir = folder;
+    begin();
+    answer(SW_RECIPIENT_LATER, true, "no");
+    assert_int_equal(rmdir(folder), 0);
+    slow(1, 1, START);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    run(START, START + 61 * SEC);
+    assert_int_equal(files(".mail"), 1);
+    assert_int_equal(logged("can be used again"), 1);
+}
+
 static void more_in_the_spool_than_the_queue_holds(void **state)
 {
     (void)state;
@@ -845,6 +859,7 @@ int main(void)
         TEST(digest_survives_a_restart),
         TEST(spool_that_fails_is_said_once_and_mail_goes_on),
         TEST(spool_that_appears_later_is_used),
+        TEST(spool_that_is_removed_and_made_again_is_used),
         TEST(more_in_the_spool_than_the_queue_holds),
         TEST(records_are_checked),
         TEST(spooled_event_that_cannot_be_read_is_given_up),
