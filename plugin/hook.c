@@ -16,8 +16,9 @@ static struct {
 static void request_ended(struct wsgi_request *req)
 {
     struct sw_report *r = sw_shared_report(hook.shared, hook.worker, (unsigned)req->async_id);
-    if (r && sw_report_request_ended(r, req->start_of_request, req->status, sw_now_ns()) &&
-        getpid() == hook.pid)
+    /* The memory is shared: a child that an application forked must not end the request of its parent. */
+    if (r && getpid() == hook.pid &&
+        sw_report_request_ended(r, req->start_of_request, req->status, sw_now_ns()))
         sw_slot_wake(sw_shared_slot(hook.shared, hook.worker));
 }
 
