@@ -8,6 +8,7 @@ VENV   := $(B)/venv
 DESTDIR ?=
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+TEST_PROCESSES ?= 4
 
 # ---- what gets installed, each dependency once ------------------------------------------------------------------
 DEBS_UWSGI := uwsgi-core uwsgi-plugin-python3 uwsgi-dev
@@ -142,10 +143,11 @@ demo: ## stuck requests, and their reports in the log and in a mailbox
 	@$(MAKE) --no-print-directory all venv
 	@$(IN_UWSGI) $(VENV)/bin/python demo/demo.py
 
+# Most tests wait most of the time, so several run at once, whatever the number of CPUs; those of a file one by one.
 test: ## unit tests (plain, ASan+UBSan, TSan), then all tests against a real uWSGI
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all venv units $(DRIVERS)
-	@$(IN_UWSGI) $(VENV)/bin/python -m pytest tests
+	@$(IN_UWSGI) $(VENV)/bin/python -m pytest tests --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 bench: ## what a request pays for being watched, and what a look costs
 	@$(MAKE) --no-print-directory deps

@@ -29,14 +29,20 @@ static int send_one(struct sw_channel *c, const char *event, size_t n)
     return sent == (ssize_t)n ? 0 : -errno;
 }
 
+struct entry {
+    size_t n;
+    bool must;
+};
+
 bool sw_channel_flush(struct sw_channel *c, struct sw_backlog *b)
 {
     while (b->used > b->start) {
-        size_t n;
-        memcpy(&n, b->bytes + b->start, sizeof n);
-        if (send_one(c, b->bytes + b->start + sizeof n, n) < 0)
+        struct entry entry;
+        memcpy(&entry, b->bytes + b->start, sizeof entry);
+        if (send_one(c, b->bytes + b->start + sizeof entry, entry.n) < 0)
             return false;
-        b->start += sizeof n + n;
+        b->start += sizeof entry + entry.n;
+        *(entry.must ? &b->ends : &b->others) -= 1;
     }
     b->start = b->used = 0;
     return true;
@@ -44,7 +50,8 @@ bool sw_channel_flush(struct sw_channel *c, struct sw_backlog *b)
 
 static bool keep(struct sw_backlog *b, const char *event, size_t n, bool must)
 {
-    const size_t need = sizeof n + n, room = sizeof b->bytes - (must ? 0 : SW_BACKLOG_RESERVE);
+    const struct entry entry = {n, must};
+    const size_t need = sizeof entry + n, room = sizeof b->bytes - (must ? 0 : SW_BACKLOG_RESERVE);
     if (b->used + need > room && b->start > 0) {
         memmove(b->bytes, b->bytes + b->start, b->used - b->start);
         b->used -= b->start;
@@ -52,9 +59,10 @@ static bool keep(struct sw_backlog *b, const char *event, size_t n, bool must)
     }
     if (b->used + need > room)
         return false;
-    memcpy(b->bytes + b->used, &n, sizeof n);
-    memcpy(b->bytes + b->used + sizeof n, event, n);
+    memcpy(b->bytes + b->used, &entry, sizeof entry);
+    memcpy(b->bytes + b->used + sizeof entry, event, n);
     b->used += need;
+    *(must ? &b->ends : &b->others) += 1;
     return true;
 }
 
@@ -63,17 +71,6 @@ int sw_channel_send(struct sw_channel *c, struct sw_backlog *b, const char *even
     if (sw_channel_flush(c, b) && send_one(c, event, n) == 0)
         return 0;
     return keep(b, event, n, must) ? 0 : -ENOBUFS;
-}
-
-unsigned sw_backlog_count(const struct sw_backlog *b)
-{
-    unsigned count = 0;
-    for (size_t at = b->start; at < b->used; count++) {
-        size_t n;
-        memcpy(&n, b->bytes + at, sizeof n);
-        at += sizeof n + n;
-    }
-    return count;
 }
 
 int sw_channel_send_end(struct sw_channel *c)

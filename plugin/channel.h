@@ -25,7 +25,8 @@ struct sw_channel {
 int sw_channel_open(struct sw_channel *c) SW_MUST_CHECK;
 
 struct sw_backlog {
-    size_t start, used; /* whole entries between them */
+    size_t start, used;    /* whole entries between them */
+    unsigned ends, others; /* how many: what must not be lost, and the rest */
     char bytes[SW_BACKLOG_BYTES];
 };
 
@@ -34,8 +35,6 @@ int sw_channel_send(struct sw_channel *c, struct sw_backlog *b, const char *even
                     bool must) SW_MUST_CHECK;
 /* Sends what the backlog holds; true when it is empty. */
 bool sw_channel_flush(struct sw_channel *c, struct sw_backlog *b);
-/* Events that it still holds. */
-unsigned sw_backlog_count(const struct sw_backlog *b);
 
 /* master: tells the reporter that nothing more comes */
 int sw_channel_send_end(struct sw_channel *c);

@@ -3,14 +3,16 @@
 #include <string.h>
 
 void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic uint64_t *dropped,
-                     const char *host, enum sw_log_format log)
+                     _Atomic uint32_t *waiting, const char *host, enum sw_log_format log)
 {
     em->channel = channel;
     em->dropped = dropped;
+    em->waiting = waiting;
     em->host = host;
     em->log = log;
     em->source = channel ? NULL : sw_source_new();
     em->backlog.start = em->backlog.used = 0;
+    em->backlog.ends = em->backlog.others = 0;
     memset(&em->recent, 0, sizeof em->recent);
 }
 
@@ -21,6 +23,13 @@ static void write_to_log(struct sw_emitter *em, struct sw_event *e, struct sw_ar
     if (em->source)
         sw_source_fill(em->source, e, arena);
     sw_sink_log_write(em->log, e, true);
+}
+
+/* In shared memory, so that a process killed with a backlog is not a silent loss. */
+static void tell_waiting(struct sw_emitter *em)
+{
+    if (em->waiting)
+        atomic_store(em->waiting, em->backlog.others);
 }
 
 void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena)
@@ -35,15 +44,27 @@ void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena)
     if (n < 0 ||
         sw_channel_send(em->channel, &em->backlog, em->json, (size_t)n, sw_event_is_end(e->kind)) < 0)
         atomic_fetch_add(em->dropped, 1); /* the reporter says so */
+    tell_waiting(em);
 }
 
 bool sw_emitter_flush(struct sw_emitter *em)
 {
-    return !em->channel || sw_channel_flush(em->channel, &em->backlog);
+    if (!em->channel)
+        return true;
+    const bool empty = sw_channel_flush(em->channel, &em->backlog);
+    tell_waiting(em);
+    return empty;
+}
+
+bool sw_emitter_holds_ends(const struct sw_emitter *em)
+{
+    return em->backlog.ends > 0;
 }
 
 void sw_emitter_give_up(struct sw_emitter *em)
 {
-    atomic_fetch_add(em->dropped, sw_backlog_count(&em->backlog));
+    atomic_fetch_add(em->dropped, em->backlog.others);
     em->backlog.start = em->backlog.used = 0;
+    em->backlog.ends = em->backlog.others = 0;
+    tell_waiting(em);
 }

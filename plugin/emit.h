@@ -14,6 +14,7 @@
 struct sw_emitter {
     struct sw_channel *channel; /* NULL: straight into the log */
     _Atomic uint64_t *dropped;
+    _Atomic uint32_t *waiting; /* events of the backlog that die with the process; NULL = nobody asks */
     const char *host;
     enum sw_log_format log;   /* without a channel */
     struct sw_source *source; /* without a channel; NULL: no source lines */
@@ -23,12 +24,14 @@ struct sw_emitter {
 };
 
 void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic uint64_t *dropped,
-                     const char *host, enum sw_log_format log);
+                     _Atomic uint32_t *waiting, const char *host, enum sw_log_format log);
 /* Completes time and host, and sends. */
 void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena);
 /* Tries again what did not fit; true when nothing waits. */
 bool sw_emitter_flush(struct sw_emitter *em);
-/* What still waits is counted as lost: the process leaves. */
+/* Is an end of a report still in the backlog? Then the report must stay, for the master to end it if we die. */
+bool sw_emitter_holds_ends(const struct sw_emitter *em);
+/* What still waits, but for ends, is counted as lost: the process leaves. */
 void sw_emitter_give_up(struct sw_emitter *em);
 
 #endif

@@ -30,3 +30,14 @@ unsigned sw_end_reports(const struct sw_shared *shared, unsigned worker, enum sw
     }
     return ended;
 }
+
+void sw_end_reports_of_dead(const struct sw_shared *shared, unsigned worker, struct sw_emitter *emitter)
+{
+    struct sw_slot *slot = sw_shared_slot(shared, worker);
+    if (!slot)
+        return;
+    const bool killed = atomic_load(&slot->kill_follows);
+    atomic_fetch_add(&slot->dropped, atomic_exchange(&slot->waiting, 0));
+    sw_end_reports(shared, worker, killed ? SW_EVENT_REQUEST_KILLED : SW_EVENT_WORKER_DIED,
+                   killed ? "harakiri" : "the worker process died", true, emitter);
+}

@@ -12,4 +12,8 @@
 unsigned sw_end_reports(const struct sw_shared *shared, unsigned worker, enum sw_event_kind kind,
                         const char *reason, bool owner_is_dead, struct sw_emitter *emitter);
 
+/* The process of this worker is dead: ends all its reports, as killed if harakiri had taken its aim, and counts what it
+ * had not sent yet as lost. */
+void sw_end_reports_of_dead(const struct sw_shared *shared, unsigned worker, struct sw_emitter *emitter);
+
 #endif

@@ -36,8 +36,8 @@ void sw_master_init(const struct sw_master_setup *setup)
     master.setup = *setup;
     master.respawn_pause_ns = RESPAWN_PAUSE_MIN_NS;
     /* Slot 0 always exists; what the master loses is counted there. */
-    sw_emitter_init(&master.emitter, setup->channel, &sw_shared_slot(setup->shared, 0)->dropped, setup->host,
-                    setup->config->log);
+    sw_emitter_init(&master.emitter, setup->channel, &sw_shared_slot(setup->shared, 0)->dropped, NULL,
+                    setup->host, setup->config->log);
 }
 
 /* ---- the reporter ---- */
@@ -143,8 +143,7 @@ static void end_reports_of_dead(void)
         const pid_t pid = atomic_load(&slot->pid);
         if (pid == 0 || uwsgi.workers[i + 1].pid == pid || !is_gone(pid))
             continue;
-        sw_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED, "the worker process died", true,
-                       &master.emitter);
+        sw_end_reports_of_dead(master.setup.shared, i, &master.emitter);
     }
 }
 
@@ -154,6 +153,31 @@ void sw_master_cycle(void)
     keep_reporter(sw_now_ns());
     end_reports_of_dead();
     sw_emitter_flush(&master.emitter);
+}
+
+/* With log-master the reporter's log lines go through a pipe that only the master reads: while it waits it must go on
+ * reading, or the reporter and after it the workers wait for the master. */
+static void read_own_log(void)
+{
+    if (uwsgi.log_master && !uwsgi.threaded_logger)
+        while (uwsgi_master_log() == 0)
+            ;
+}
+
+static void wait_a_step(void)
+{
+    poll(NULL, 0, WAIT_STEP_MS);
+    read_own_log();
+}
+
+static bool ask_for_picture(struct sw_slot *slot, bool final)
+{
+    const uint64_t until_ns = sw_now_ns() + SW_LAST_PICTURE_NS;
+    const uint32_t question = sw_slot_ask(slot, final);
+    bool answered;
+    while (!(answered = sw_slot_await(slot, question, WAIT_STEP_MS * SW_NS_PER_MS)) && sw_now_ns() < until_ns)
+        read_own_log();
+    return answered;
 }
 
 /* With a graceful signal first the worker may still answer its request: no end yet. */
@@ -173,7 +197,8 @@ void sw_master_harakiri(int worker)
     if (!slot || atomic_load(&slot->pid) != uwsgi.workers[worker].pid)
         return;
     const bool final = kill_follows(worker);
-    if (sw_slot_can_answer(slot) && sw_slot_await(slot, sw_slot_ask(slot, final), SW_LAST_PICTURE_NS))
+    atomic_store(&slot->kill_follows, final);
+    if (sw_slot_can_answer(slot) && ask_for_picture(slot, final))
         return;
     if (final)
         sw_end_reports(master.setup.shared, (unsigned)worker - 1, SW_EVENT_REQUEST_KILLED,
@@ -181,16 +206,6 @@ void sw_master_harakiri(int worker)
 }
 
 /* ---- the end ---- */
-
-/* With log-master the reporter's log lines go through a pipe that only the master reads: while the master waits for the
- * reporter it must go on reading. */
-static void wait_a_step(void)
-{
-    poll(NULL, 0, WAIT_STEP_MS);
-    if (uwsgi.log_master && !uwsgi.threaded_logger)
-        while (uwsgi_master_log() == 0)
-            ;
-}
 
 static bool wait_until_gone(uint64_t until_ns)
 {

@@ -91,6 +91,7 @@ struct sw_pystack {
     struct sw_pylayout layout;
     struct sw_pymem mem;
     struct sw_pybuffers *buf; /* NULL until _open */
+    bool main_first;          /* the host told: of several, the main interpreter's is meant */
     uintptr_t preferred;      /* the thread state of the asked thread, 0 = any with its id */
     unsigned code_count;
     size_t frame_bytes, code_bytes, thread_bytes; /* what is read of each, from its beginning */

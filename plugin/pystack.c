@@ -244,6 +244,7 @@ void sw_pystack_prefer(struct sw_pystack *p, uintptr_t state)
     struct sw_pythread_iter it;
     struct sw_pythread t;
     p->preferred = 0;
+    p->main_first = true;
     if (state == 0 || ready(p) != 0)
         return;
     sw_pythread_first(p, &it);

@@ -34,7 +34,7 @@ struct sw_pymem *sw_pystack_mem(struct sw_pystack *p);
 
 /* Which thread state the asked thread runs on from now on, when the host knows (0 = it does not): a thread may have
  * several, and those that another thread made for it carry that thread's id. Believed only if the interpreter lists
- * it. */
+ * it. Without one (0) the state of the main interpreter is taken before those of others. */
 void sw_pystack_prefer(struct sw_pystack *p, uintptr_t state);
 
 /* The stack of the thread with this pthread_self(); strings and frames go to the arena, at most `depth` innermost

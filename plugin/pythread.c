@@ -73,7 +73,7 @@ bool sw_pythread_is(const struct sw_pystack *p, const struct sw_pythread *t, uin
     return p->preferred ? t->at == p->preferred : t->ident == ident;
 }
 
-/* One thread can have several states, when it uses sub-interpreters; and a state made for another thread keeps the ident
+/* The main interpreter comes last in the list.  One thread can have several states, when it uses sub-interpreters; and a state made for another thread keeps the ident
  * of the thread that made it, so that which of them is meant cannot always be told. */
 static int find_once(struct sw_pystack *p, uint64_t ident, struct sw_pythread *out)
 {
@@ -88,13 +88,13 @@ static int find_once(struct sw_pystack *p, uint64_t ident, struct sw_pythread *o
             continue;
         const bool frames = has_frames(p, &t);
         const bool better = !found || (frames && framed == 0) ||
-                            (frames && sw_pythread_gil_holder(p, t.interp, &gil) == t.at);
+                            (frames && (p->main_first || sw_pythread_gil_holder(p, t.interp, &gil) == t.at));
         if (better)
             *out = t;
         found = true;
         framed += frames;
     }
-    out->ambiguous = framed > 1;
+    out->ambiguous = framed > 1 && !p->main_first;
     return found ? 0 : it.error != 0 ? it.error : -ESRCH;
 }
 

@@ -15,6 +15,7 @@ struct sw_slot {                     /* one per worker */
     _Atomic bool kill_follows;       /* the picture is the last: the reports end with it */
     _Atomic uint32_t answered;       /* futex: the last one given */
     _Atomic uint64_t dropped;        /* events that the full channel cost */
+    _Atomic uint32_t waiting;        /* events in the backlog of its process, lost if that is killed now */
     _Atomic uint64_t dropped_said;   /* of them, those the reporter has told about */
 };
 

@@ -215,7 +215,22 @@ static void end_report(struct sw_watch *w, struct sw_core *c, unsigned core, enu
     r->data.elapsed_ns = sw_sub_floor(end_ns, c->track.start_ns);
     w->event.reason = reason;
     emit(w, core, kind);
-    sw_report_free(r);
+    /* Until the event is on its way the report stays in ENDING: if we are killed now, the master ends it. */
+    if (sw_emitter_holds_ends(&w->emitter))
+        c->unfreed = true;
+    else
+        sw_report_free(r);
+}
+
+void sw_watch_free_sent(struct sw_watch *w)
+{
+    if (sw_emitter_holds_ends(&w->emitter))
+        return;
+    for (unsigned i = 0; i < w->core_count; i++) {
+        if (w->cores[i].unfreed)
+            sw_report_free(report_of(w, i));
+        w->cores[i].unfreed = false;
+    }
 }
 
 static void forget_look(struct sw_watch *w)
@@ -291,7 +306,7 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core, bool sampling)
         sw_track_phase(&c->track, phase, now_ns);
         if (phase == SW_PHASE_APPLICATION && !c->track.threshold_known)
             find_threshold(w, c, core, &peek, now_ns);
-        if (sw_track_due(&c->track, now_ns))
+        if (sw_track_due(&c->track, now_ns) && !c->unfreed)
             open_report(w, c, core, &peek, phase, now_ns);
     }
     return c->ended ? SW_NS_NEVER : sw_track_next_ns(&c->track, now_ns, w->least_threshold_ns);

@@ -15,7 +15,8 @@
 
 struct sw_core {
     struct sw_track track;
-    bool ended; /* its end is reported; wait for the next request */
+    bool unfreed; /* the end of its last report waits in the backlog */
+    bool ended;   /* its end is reported; wait for the next request */
     pid_t tid;
     struct sw_moment previous_look;      /* at which this request was not there yet */
     uint64_t seen_ns, seen_cpu_ns;       /* since when its CPU time is counted, and the thread's then */
@@ -57,5 +58,8 @@ void sw_watch_harakiri(struct sw_watch *w, bool final);
 
 /* The worker leaves: ends what is open. */
 void sw_watch_leave(struct sw_watch *w, const char *reason);
+
+/* Ends that had to wait in the backlog are sent: their reports are free again. */
+void sw_watch_free_sent(struct sw_watch *w);
 
 #endif

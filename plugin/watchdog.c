@@ -20,6 +20,7 @@ extern struct uwsgi_server uwsgi;
 #define STOP_MAX_NS      (300 * SW_NS_PER_MS) /* a worker that leaves waits no longer for its watchdog */
 #define BACKLOG_RETRY_NS (5 * SW_NS_PER_MS)
 #define LAST_FLUSH_NS    (200 * SW_NS_PER_MS)
+#define ANSWER_FLUSH_NS  (200 * SW_NS_PER_MS) /* below what the master waits */
 
 static struct {
     pthread_t thread;
@@ -43,12 +44,17 @@ static uint64_t pass(struct sw_watch *w)
     return sw_min_u64(next_ns, w->sampler.next_ns);
 }
 
+static void flush_until(struct sw_watch *w, uint64_t until_ns)
+{
+    while (!sw_emitter_flush(&w->emitter) && sw_now_ns() < until_ns)
+        poll(NULL, 0, (int)(BACKLOG_RETRY_NS / SW_NS_PER_MS));
+    sw_watch_free_sent(w);
+}
+
 /* The last words of a worker: the channel may be full of those of others. */
 static void flush_or_count(struct sw_watch *w)
 {
-    const uint64_t until_ns = sw_now_ns() + LAST_FLUSH_NS;
-    while (!sw_emitter_flush(&w->emitter) && sw_now_ns() < until_ns)
-        poll(NULL, 0, (int)(BACKLOG_RETRY_NS / SW_NS_PER_MS));
+    flush_until(w, sw_now_ns() + LAST_FLUSH_NS);
     sw_emitter_give_up(&w->emitter);
 }
 
@@ -58,7 +64,8 @@ static void answer(struct sw_watch *w)
     if (question == atomic_load(&w->slot->answered))
         return;
     sw_watch_harakiri(w, atomic_load(&w->slot->kill_follows));
-    sw_emitter_flush(&w->emitter);
+    /* The kill follows the answer: what is in the backlog then is lost, so the master may as well wait a little. */
+    flush_until(w, sw_now_ns() + ANSWER_FLUSH_NS);
     sw_slot_answer(w->slot, question);
 }
 
@@ -77,7 +84,8 @@ static void *watch_thread(void *arg)
         answer(w);
         uint64_t next_ns = pass(w);
         if (!sw_emitter_flush(&w->emitter))
-            next_ns = sw_min_u64(next_ns, sw_add_sat(sw_now_ns(), BACKLOG_RETRY_NS));
+            next_ns = sw_add_sat(sw_now_ns(), BACKLOG_RETRY_NS);
+        sw_watch_free_sent(w);
         sw_slot_wait(w->slot, seen, next_ns);
     }
     w->leaving = true;
@@ -114,7 +122,8 @@ static struct sw_watch *watch_new(const struct sw_watchdog_setup *setup)
     w->eye.shared_thread = uwsgi.async > 1;
     sw_eye_open(&w->eye, setup->py, setup->backend, setup->no_stack);
     sw_arena_init(&w->arena, w->arena_bytes, sizeof w->arena_bytes);
-    sw_emitter_init(&w->emitter, setup->channel, &w->slot->dropped, setup->host, setup->config->log);
+    sw_emitter_init(&w->emitter, setup->channel, &w->slot->dropped, &w->slot->waiting, setup->host,
+                    setup->config->log);
     return w;
 }
 
@@ -152,8 +161,8 @@ int sw_watchdog_start(const struct sw_watchdog_setup *setup)
         return -ENOMEM;
     /* An earlier process of this worker may have died with reports open, faster than the master looked. */
     atomic_store(&w->slot->watchdog_tid, 0);
-    sw_end_reports(setup->shared, (unsigned)w->worker - 1, SW_EVENT_WORKER_DIED, "the worker process died",
-                   true, &w->emitter);
+    sw_end_reports_of_dead(setup->shared, (unsigned)w->worker - 1, &w->emitter);
+    atomic_store(&w->slot->kill_follows, false);
     atomic_store(&w->slot->answered, atomic_load(&w->slot->asked));
     atomic_store(&w->slot->pid, w->pid);
     dog.watch = w;

@@ -5,7 +5,7 @@ import sys
 
 def pytest_unconfigure(config):
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is None or config.option.collectonly:
+    if terminal is None or config.option.collectonly:  # one of several processes has the terminal
         return
 
     def count(*outcomes):

@@ -1,5 +1,6 @@
 """A mail server that takes everything and keeps it, on a port that stays the same when it goes down and comes up."""
 
+import asyncio
 import email
 import email.policy
 import ssl
@@ -12,6 +13,30 @@ from clients import PATIENCE, free_port, wait_for
 def text_of(mail):
     """The decoded body, its lines ended as Python's."""
     return mail.get_content().replace("\r\n", "\n")
+
+
+class RememberingController(Controller):
+    """Leaves no connection open, which the library does with those that have not ended yet."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._sessions = []
+
+    def factory(self):
+        self._sessions.append(super().factory())
+        return self._sessions[-1]
+
+    async def _hang_up(self):
+        for session in self._sessions:
+            for transport in (session.transport, session._original_transport):
+                if transport:
+                    transport.abort()
+        for _ in range(2):  # rounds of the loop: the sockets are closed, the sessions hear of it
+            await asyncio.sleep(0)
+
+    def stop(self):
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(PATIENCE)
+        super().stop()
 
 
 class SmtpSink:
@@ -32,12 +57,12 @@ class SmtpSink:
         return AuthResult(success=login == self._login, handled=False)  # the server says 235 or 535
 
     def start(self):
-        options = {"hostname": self.host, "port": self.port}
+        options = {"hostname": self.host, "port": self.port, "ready_timeout": PATIENCE}
         if self._tls:
             options.update(tls_context=self._tls, require_starttls=True)
         if self._login:
             options.update(authenticator=self._authenticate, auth_required=True, auth_require_tls=bool(self._tls))
-        self._controller = Controller(self, **options)
+        self._controller = RememberingController(self, **options)
         self._controller.start()
         return self
 

@@ -212,7 +212,7 @@ def test_standard_error_that_nobody_reads(uwsgi):
 
 def test_standard_error_that_nobody_reads_for_long(uwsgi):
     """More than the channel holds: the requests go on, what was lost is counted, and no end of a request is."""
-    many = 40
+    many = 80  # reports of 50 KB each, in a channel and a backlog of together 2.5 MB
     options = {"app": "faults:application", "threads": many + 1, "stack_depth": 1024, "disable_logging": True}
     with unread_log(uwsgi, **options) as (server, pipe):
         reporter = server.reporter()

@@ -194,6 +194,10 @@ def check_gil(probe, report):
     with Parked(CONSTRUCTS["recursion 0"]) as parked:
         counts = counts_of(probe.lib, parked.thread, me)
         report.check(counts["released"] == looks, f"GIL of a parked thread: {counts!r}")
+    # A thread that waits for the GIL wakes up each switch interval to ask again, and on a busy machine it is a while
+    # until it sleeps again. With a long interval it sleeps nearly all the time.
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(0.5)
     stop = []
     busy = threading.Thread(target=flat_out, args=(stop,), daemon=True)
     busy.start()
@@ -201,16 +205,17 @@ def check_gil(probe, report):
         # a call through PyDLL holds the GIL all the time
         counts = counts_of(probe.with_gil, me, busy)
         report.check(counts["held"] == looks and not counts["stranger"], f"GIL of its holder: {counts!r}")
-        # the waiting thread wakes up each switch interval to ask again
         counts = counts_of(probe.with_gil, busy, me)
         report.check(
             counts["wanted"] > looks * 0.9 and not counts["held"] and not counts["stranger"],
             f"GIL of a waiting thread: {counts!r}",
         )
         print("GIL, a thread that waits for it, %d looks:" % looks, counts)
+        sys.setswitchinterval(usual)
         counts = counts_of(probe.lib, busy, me)
         report.check(counts["held"] > looks * 0.9, f"GIL of a busy thread: {counts!r}")
     finally:
+        sys.setswitchinterval(usual)
         stop.append(1)
         busy.join()
 

@@ -13,6 +13,8 @@ BUILD = Path(os.environ.get("SLOWWATCH_BUILD", HERE.parents[1] / "build"))
 FLAVOURS = ["plain", "asan", "tsan"]
 PROGRAMS = sorted(source.stem for source in HERE.glob("test_*.c"))
 
+pytestmark = pytest.mark.timeout(300)  # the sanitizers take their time, the more so on a busy machine
+
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
