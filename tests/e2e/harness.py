@@ -295,6 +295,16 @@ class Uwsgi:
     def reporter(self, timeout=PATIENCE):
         return wait_for(self.reporters, "a reporter process", timeout)[0]
 
+    def wait_idle_look(self, worker=1):
+        """Until this worker's watchdog has seen that nothing runs: of the next request it knows all CPU time."""
+        status = wait_for(lambda: watchdog_of(self.workers()[worker]), "a watchdog") / "status"
+
+        def sleeps():
+            return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)[1])
+
+        before = sleeps()
+        wait_for(lambda: sleeps() >= before + 2, "a whole look")
+
     # ---- requests ----
 
     def get(self, path, **kwargs):
@@ -350,13 +360,17 @@ class Stuck:
         return self.call.result(timeout)
 
 
-def has_watchdog(pid):
-    """Does this process have the plugin's thread."""
-    names = []
+def watchdog_of(pid):
+    """The folder in /proc of the plugin's thread in this process, or None."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            names.append((task / "comm").read_text().strip())
-    return WATCHDOG_THREAD in names
+            if (task / "comm").read_text().strip() == WATCHDOG_THREAD:
+                return task
+    return None
+
+
+def has_watchdog(pid):
+    return watchdog_of(pid) is not None
 
 
 def for_everybody(folder):

@@ -22,6 +22,7 @@ def slow_request(server, path="/hold"):
     with server.stuck(path) as request:
         request.event("slow_request")
         request.finish()
+    assert server.get("/ping").status == 200  # so the only worker is done with it
     return request
 
 

@@ -30,6 +30,7 @@ def as_seen_by_python(response):
 
 
 def test_report_has_every_field(server):
+    server.wait_idle_look()
     with server.stuck("/hold") as request:
         event = request.event("slow_request")
         assert not request.call.done

@@ -28,6 +28,7 @@ def entry(server, since=0):
 
 
 def test_entry_is_as_documented(server):
+    server.wait_idle_look()
     with server.stuck("/hold") as request:
         server.wait_log(HEADLINE)
         server.wait_log(r"in hold$")

@@ -792,7 +792,8 @@ def test_what_the_delivery_process_is(smtp, driver, spool):
     assert sorted(link.split(":")[0] for fd, link in descriptors.items() if fd > 3) == ["socket"]
     status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)
     assert int(status["SigBlk"], 16) == 0
+    # Of the signals that have names: make leaves those of the C library ignored.
     assert int(status["SigCgt"], 16) & 0x7FFFFFFF == 0
-    assert int(status["SigIgn"], 16) == 1 << (signal.SIGPIPE - 1)
+    assert int(status["SigIgn"], 16) & 0x7FFFFFFF == 1 << (signal.SIGPIPE - 1)
     one.kill()
     until(lambda: not proc.exists(), "end of the child")
