@@ -148,7 +148,7 @@ def test_slow_hook_after_the_request(uwsgi, path):
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "harakiri"])
 def test_worker_that_leaves_while_the_reporter_is_stopped(uwsgi, how):
-    """More than the channel takes. What the worker had kept for later goes with it and is counted; but no end is lost."""
+    """More than the channel takes. What the worker had kept for later goes with it and is counted; no end is lost."""
     many, threshold = 62, 2.5
     options = {"harakiri": 4} if how == "harakiri" else {}
     server = uwsgi(threads=many + 1, threshold=threshold, sample_interval=1000, disable_logging=True, **options)
