@@ -15,8 +15,8 @@
 #include <sys/types.h>
 
 #define SW_CHANNEL_SEND_BYTES (1024 * 1024) /* asked of the kernel; it may give less */
-#define SW_BACKLOG_BYTES      ((size_t)512 * 1024)
-#define SW_BACKLOG_RESERVE    ((size_t)128 * 1024) /* of it, for what must not be lost: the ends of reports */
+#define SW_BACKLOG_BYTES      ((size_t)1024 * 1024)
+#define SW_BACKLOG_RESERVE    ((size_t)512 * 1024) /* of it, for what must not be lost: the ends of reports */
 
 struct sw_channel {
     int read_fd, write_fd; /* -1 = closed */

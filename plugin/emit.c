@@ -40,9 +40,14 @@ void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena)
         write_to_log(em, e, arena);
         return;
     }
-    const ssize_t n = sw_event_encode(e, em->json, sizeof em->json);
-    if (n < 0 ||
-        sw_channel_send(em->channel, &em->backlog, em->json, (size_t)n, sw_event_is_end(e->kind)) < 0)
+    const bool must = sw_event_is_end(e->kind);
+    ssize_t n = sw_event_encode(e, em->json, sizeof em->json);
+    int err = n < 0 ? (int)n : sw_channel_send(em->channel, &em->backlog, em->json, (size_t)n, must);
+    if (err < 0 && must) { /* the end itself matters more than the last picture */
+        n = sw_event_encode(e, em->json, SW_EVENT_ROOM_MIN);
+        err = n < 0 ? (int)n : sw_channel_send(em->channel, &em->backlog, em->json, (size_t)n, must);
+    }
+    if (err < 0)
         atomic_fetch_add(em->dropped, 1); /* the reporter says so */
     tell_waiting(em);
 }
