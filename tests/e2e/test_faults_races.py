@@ -122,6 +122,11 @@ def test_requests_that_end_while_they_are_looked_at(server):
     assert any(tokens_in(events[0]["stack"]["frames"]) for events in reported.values())
 
 
+def lines_of(depth, innermost):
+    """Where a function of the chain can stand: at its call, or, when it was only just entered, at its def."""
+    return {2 * depth + 2, 2 * depth + 1} if innermost else {2 * depth + 2}
+
+
 def assert_whole_chain(stack):
     """The made frames of a stack, which belong to one round: consecutive depths from the first on, each in its own
     file and on its own line."""
@@ -130,7 +135,7 @@ def assert_whole_chain(stack):
         token, round_, number = re.fullmatch(r"c_(\w+)_(\d+)_(\d+)", frame["function"]).groups()
         assert int(number) == depth
         assert frame["file"] == f"/made/{token}_{round_}.py"
-        assert frame["line"] == 2 * depth + 2
+        assert frame["line"] in lines_of(depth, innermost=frame is stack["frames"][-1])
     assert len({frame["file"] for frame in made}) <= 1
     return len(made)
 
@@ -160,7 +165,7 @@ def test_code_that_is_freed_while_it_is_read(server):
                     token, round_, depth = re.fullmatch(r"c_(\w+)_(\d+)_(\d+)", place["function"]).groups()
                     assert {token} == own
                     assert place["file"] == f"/made/{token}_{round_}.py"
-                    assert place["line"] == 2 * int(depth) + 2
+                    assert place["line"] in lines_of(int(depth), innermost=True)
     assert clean > 20, f"{clean} whole stacks, {partial} partial ones: nothing was tested"
     assert "lost" not in "\n".join(server.said(mark))
 
