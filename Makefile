@@ -13,10 +13,10 @@ TEST_PROCESSES ?= 4
 # ---- what gets installed, each dependency once ------------------------------------------------------------------
 DEBS_UWSGI := uwsgi-core uwsgi-plugin-python3 uwsgi-dev
 DEBS_BUILD := gcc make libc6-dev pkg-config libesmtp-dev libjansson-dev libyajl-dev libpcre2-dev libssl-dev \
-              python3 python3-venv
+              python3-dev python3-venv
 DEBS_TEST  := libcmocka-dev curl procps iproute2
 DEBS_LINT  := clang-format cppcheck
-DEBS_BENCH := valgrind wrk
+DEBS_BENCH := valgrind wrk strace
 DEBS_FUZZ  := clang llvm libclang-rt-14-dev
 # Another uWSGI than Debian's brings what it needs itself.
 DEBS := $(if $(filter /usr/bin/uwsgi,$(UWSGI)),$(DEBS_UWSGI)) $(DEBS_BUILD) $(DEBS_TEST)
@@ -34,9 +34,12 @@ TSAN     := -fsanitize=thread
 
 # Modules that include uwsgi.h live inside uWSGI only; all others are plain C and unit tested alone.
 SOURCES := $(wildcard plugin/*.c)
-HEADERS := $(wildcard plugin/*.h)
+HEADERS := $(wildcard plugin/*.h) pyshim/slowwatch/timeout_abi.h
 HOSTED := $(patsubst plugin/%.c,%,$(shell grep -l '^\#include <uwsgi.h>' $(SOURCES) /dev/null))
 PURE   := $(filter-out $(HOSTED),$(patsubst plugin/%.c,%,$(SOURCES)))
+# Of the Python package these know nothing of Python.
+NATIVE := $(patsubst pyshim/slowwatch/%.c,%,$(wildcard pyshim/slowwatch/deadline*.c))
+NATIVE_HEADERS := $(wildcard pyshim/slowwatch/deadline*.h)
 FLAVOURS := plain asan tsan
 UNITS  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -46,26 +49,27 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 .SECONDARY:
 .PHONY: all demo test bench fuzz lint format docs deps venv units install uninstall clean help FORCE
 
-all: $(B)/slowwatch_plugin.so ## build/slowwatch_plugin.so
+all: $(B)/slowwatch_plugin.so $(B)/python/.ready ## build/slowwatch_plugin.so and build/python/slowwatch/
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 	    while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
 	@echo
-	@echo '  UWSGI=$(UWSGI) PYTHON=$(PYTHON) choose what is built for; PREFIX, DESTDIR, PLUGIN_DIR where it goes'
+	@echo '  UWSGI=$(UWSGI) PYTHON=$(PYTHON) choose what is built for'
+	@echo '  PREFIX, DESTDIR, PLUGIN_DIR, PYTHON_DIR choose where it goes'
 
 # ---- the plugin -------------------------------------------------------------------------------------------------
-# The header and the flags of the uWSGI that is built for. They are asked for each time, and replaced when they differ,
-# so that another or a newer UWSGI rebuilds what depends on them.
-define ask_uwsgi # option
+# What is built for says what it needs, here its header and its flags. It is asked each time, and the answer replaced when
+# it differs, so that another or a newer one rebuilds what depends on it.
+define ask # command, variable that names another
 	@mkdir -p $(@D)
-	@$(UWSGI) $(1) > $@.new || { echo "make: cannot run $(UWSGI) $(1); 'make deps' installs it, UWSGI= names another" >&2; exit 1; }
+	@$(1) > $@.new || { echo "make: cannot run $(1); 'make deps' installs it, $(2)= names another" >&2; exit 1; }
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 endef
 $(B)/uwsgi.h: FORCE
-	$(call ask_uwsgi,--dot-h)
+	$(call ask,$(UWSGI) --dot-h,UWSGI)
 $(B)/uwsgi.cflags: FORCE
-	$(call ask_uwsgi,--cflags)
+	$(call ask,$(UWSGI) --cflags,UWSGI)
 
 # Of its flags those that shape the header, one per line and quoted for gcc's @file; folders as system ones, since we do
 # not answer for warnings in them. The flags hold quoted defines, hence eval.
@@ -88,14 +92,38 @@ $(B)/hosted/%.o: plugin/%.c $(HEADERS) $(B)/uwsgi.h $(B)/uwsgi.args $(B)/uwsgi_i
 $(B)/slowwatch_plugin.so: $(patsubst %,$(B)/hosted/%.o,$(HOSTED)) $(patsubst %,$(B)/plain/%.o,$(PURE))
 	$(CC) -shared $(LDFLAGS_SW) -o $@ $^ $(LIBS)
 
+# ---- the Python package --------------------------------------------------------------------------------------------
+$(B)/python.facts: FORCE
+	$(call ask,$(PYTHON) tools/python_facts.py,PYTHON)
+$(B)/python.args: $(B)/python.facts
+	@sed -n 's/^include \(.*\)/"-isystem\1"/p' $< > $@
+
+PACKAGE_FILES := $(wildcard pyshim/slowwatch/*.py pyshim/slowwatch/*.pyi) pyshim/slowwatch/py.typed
+EXTENSION_FILE = _deadline$$(sed -n 's/^suffix //p' $(B)/python.facts)
+
+$(B)/extension/%.o: pyshim/slowwatch/%.c $(wildcard pyshim/slowwatch/*.h) $(B)/python.args
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE $(FORTIFY) $(CFLAGS_SW) $(WARN) @$(B)/python.args -c -o $@ $<
+$(B)/extension/_deadline.so: $(patsubst pyshim/slowwatch/%.c,$(B)/extension/%.o,$(wildcard pyshim/slowwatch/*.c))
+	$(CC) -shared $(LDFLAGS_SW) -o $@ $^ -lpthread -ldl
+# Made as a whole, so that nothing of an older source or another Python stays in it.
+$(B)/python/.ready: $(B)/extension/_deadline.so $(PACKAGE_FILES) $(B)/python.facts
+	@rm -rf $(@D) && mkdir -p $(@D)/slowwatch
+	@cp $(PACKAGE_FILES) $(@D)/slowwatch
+	cp $< $(@D)/slowwatch/$(EXTENSION_FILE)
+	@touch $@
+
 # ---- unit tests: every tests/unit/test_*.c in three flavours, linked with all pure modules -------------------------
 define flavour # name, extra flags
 $(B)/$(1)/%.o: plugin/%.c $(HEADERS)
 	@mkdir -p $$(@D)
 	$$(CC) $$(CPPFLAGS_SW) $$(CFLAGS_SW) $$(WARN) $(2) -c -o $$@ $$<
-$(B)/$(1)/test_%: tests/unit/test_%.c $(HEADERS) $(wildcard tests/unit/*.h) $(B)/$(1)/libslowwatch.a
-	$$(CC) $$(CPPFLAGS_SW) -iquote tests/unit $$(CFLAGS_SW) $$(WARN) $(2) -o $$@ $$< $(B)/$(1)/libslowwatch.a -lcmocka $$(LIBS)
-$(B)/$(1)/libslowwatch.a: $(patsubst %,$(B)/$(1)/%.o,$(PURE))
+$(B)/$(1)/%.o: pyshim/slowwatch/%.c $(NATIVE_HEADERS)
+	@mkdir -p $$(@D)
+	$$(CC) $$(CPPFLAGS_SW) $$(CFLAGS_SW) $$(WARN) $(2) -c -o $$@ $$<
+$(B)/$(1)/test_%: tests/unit/test_%.c $(HEADERS) $(NATIVE_HEADERS) $(wildcard tests/unit/*.h) $(B)/$(1)/libslowwatch.a
+	$$(CC) $$(CPPFLAGS_SW) -iquote pyshim/slowwatch -iquote tests/unit $$(CFLAGS_SW) $$(WARN) $(2) -o $$@ $$< $(B)/$(1)/libslowwatch.a -lcmocka $$(LIBS)
+$(B)/$(1)/libslowwatch.a: $(patsubst %,$(B)/$(1)/%.o,$(PURE) $(NATIVE))
 	@rm -f $$@
 	ar rcs $$@ $$^
 units: $(patsubst %,$(B)/$(1)/%,$(UNITS))
@@ -162,11 +190,12 @@ lint: ## formatting and static checks
 	@$(MAKE) --no-print-directory venv
 	clang-format --dry-run -Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability --inline-suppr \
-	    --suppressions-list=tools/cppcheck.suppressions -D__x86_64__ -D_GNU_SOURCE -Iplugin plugin tools
+	    --library=python --suppressions-list=tools/cppcheck.suppressions -D__x86_64__ -D_GNU_SOURCE -Iplugin \
+	    plugin pyshim tools
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-C_FILES = $(wildcard $(foreach d,plugin tools tests/unit tests/fuzz tests/pyreader tests/mail tests/bench,$(d)/*.c $(d)/*.h))
+C_FILES = $(wildcard $(foreach d,plugin pyshim/slowwatch tools tests/unit tests/fuzz tests/pyreader tests/mail tests/bench,$(d)/*.c $(d)/*.h))
 
 format: venv ## what lint asks for, done
 	clang-format -i $(C_FILES)
@@ -199,14 +228,25 @@ else
 PLUGIN_DIR ?= $(PREFIX)/lib/uwsgi/plugins
 endif
 
-install: all ## the plugin into the folder where uWSGI looks (DESTDIR, PREFIX, PLUGIN_DIR)
-	install -d $(DESTDIR)$(PLUGIN_DIR)
+# The package goes where this Python looks for what is installed: below PREFIX when that is given and has such a folder.
+PYTHON_DIR ?= $(shell $(PYTHON) tools/python_facts.py --folder $(if $(filter-out file,$(origin PREFIX)),$(PREFIX)))
+# A folder with nothing else in it, beside the plugin, which puts it on the import path: applications in a virtual
+# environment do not look into PYTHON_DIR.
+PACKAGE_LINK = $(PLUGIN_DIR)/slowwatch_python
+
+install: all ## the plugin and the package, where uWSGI and Python look (DESTDIR, PREFIX, PLUGIN_DIR, PYTHON_DIR)
+	install -d $(DESTDIR)$(PLUGIN_DIR) $(DESTDIR)$(PACKAGE_LINK) $(DESTDIR)$(PYTHON_DIR)/slowwatch
 	install -m 644 $(B)/slowwatch_plugin.so $(DESTDIR)$(PLUGIN_DIR)/slowwatch_plugin.so
+	install -m 644 $(B)/python/slowwatch/*.* $(DESTDIR)$(PYTHON_DIR)/slowwatch
+	ln -sfn $(PYTHON_DIR)/slowwatch $(DESTDIR)$(PACKAGE_LINK)/slowwatch
 	@[ '$(PLUGIN_DIR)' = '$(UWSGI_PLUGIN_DIR)' ] || \
 	    echo "$(UWSGI) does not look there by itself: put plugin-dir = $(PLUGIN_DIR) before plugins = slowwatch"
 
-uninstall: $(B)/uwsgi.cflags ## remove what install put there
-	rm -f $(DESTDIR)$(PLUGIN_DIR)/slowwatch_plugin.so
+uninstall: $(B)/uwsgi.cflags $(B)/python.facts ## remove what install put there
+	rm -f $(DESTDIR)$(PLUGIN_DIR)/slowwatch_plugin.so $(DESTDIR)$(PACKAGE_LINK)/slowwatch
+	rm -rf $(addprefix $(DESTDIR)$(PYTHON_DIR)/slowwatch/,$(notdir $(PACKAGE_FILES)) __pycache__)
+	rm -f $(DESTDIR)$(PYTHON_DIR)/slowwatch/$(EXTENSION_FILE)
+	@rmdir $(DESTDIR)$(PACKAGE_LINK) $(DESTDIR)$(PYTHON_DIR)/slowwatch 2>/dev/null || :
 
 clean: ## remove build/
 	rm -rf $(B)
