@@ -1,7 +1,8 @@
-/* The option table, and how a value becomes a field. What contradicts what is in config_check.c. */
+/* The option table, and how a value becomes a field. */
 #include "config.h"
 #include "config_value.h"
 #include "group.h"
+#include "recycle.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -63,11 +64,34 @@ const struct sw_option sw_options[] = {
      "folder that keeps unsent mail over a restart; none = it is kept in memory", AT(mail.spool_dir), 0, 0},
     {"slowwatch-alarm", "NAME", SW_OPT_TEXT, false, "", "also raise this alarm of uWSGI; none = no alarm",
      AT(alarm), 0, 0},
+    {"slowwatch-recycle-spread", "PERCENT", SW_OPT_COUNT, false, "20",
+     "take up to this many percent off max-requests and max-worker-lifetime, a different share for each "
+     "worker, so that they do not recycle together; 0 = off",
+     AT(recycle_spread_percent), 0, SW_RECYCLE_SPREAD_MAX},
+    {"slowwatch-warmup", "[METHOD] PATH", SW_OPT_HIT, true, "",
+     "send this request to the application in each new worker before it accepts; none = no warm-up",
+     AT(warmup.hits), 0, 0},
+    {"slowwatch-warmup-host", "HOST[:PORT]", SW_OPT_HOST, false, "localhost", "host that it is sent to",
+     AT(warmup.host), 0, 0},
+    {"slowwatch-warmup-header", "NAME: VALUE", SW_OPT_HEADER, true, "", "send this header with it",
+     AT(warmup.headers), 0, 0},
+    {"slowwatch-warmup-timeout", "SECONDS", SW_OPT_SECONDS, false, "30",
+     "interrupt such a request after this many seconds", AT(warmup.timeout_ns), SW_WARMUP_TIMEOUT_MIN_NS,
+     SW_SECONDS_MAX_NS},
+    {"slowwatch-warmup-required", "BOOL", SW_OPT_BOOL, false, "false",
+     "true = a worker whose warm-up fails tries again until it works, and accepts nothing until then",
+     AT(warmup.required), 0, 0},
+    {"slowwatch-warmup-parallel", "N", SW_OPT_COUNT, false, "1",
+     "so many workers warm up at once, after the first; 0 = no limit", AT(warmup.parallel), 0,
+     SW_WARMUP_PARALLEL_MAX},
     {"slowwatch-strict", "BOOL", SW_OPT_BOOL, false, "false",
      "true = options that contradict each other end the start-up with exit code 1", AT(strict), 0, 0},
+    {"slowwatch-check", "BOOL", SW_OPT_BOOL, false, "false",
+     "true = print what is on and what is in conflict, and exit: 0 no conflict, 1 conflicts", AT(check), 0,
+     0},
 };
 const unsigned sw_option_count = SW_COUNT(sw_options);
-_Static_assert(SW_COUNT(sw_options) <= 64, "struct sw_config.given has one bit per option");
+_Static_assert(SW_COUNT(sw_options) <= SW_OPTIONS_MAX, "struct sw_config.given has one bit per option");
 
 /* ---- one setter per type ---- */
 
@@ -211,6 +235,14 @@ static int set_server(struct sw_config *c, const struct sw_option *o, const char
     return 0;
 }
 
+static int set_warmup(struct sw_config *c, const struct sw_option *o, const char *value, struct sw_text *why)
+{
+    const char *expected = o->type == SW_OPT_HIT      ? sw_warmup_add_hit(&c->warmup, value)
+                           : o->type == SW_OPT_HEADER ? sw_warmup_add_header(&c->warmup, value)
+                                                      : sw_warmup_set_host(&c->warmup, value);
+    return expected ? refuse(why, o, value, expected) : 0;
+}
+
 static int set_number(struct sw_config *c, const struct sw_option *o, const char *value, struct sw_text *why)
 {
     const size_t n = strlen(value);
@@ -276,6 +308,10 @@ static int set_value(struct sw_config *c, const struct sw_option *o, const char 
         return set_address(c, o, value, why);
     case SW_OPT_SERVER:
         return set_server(c, o, value, why);
+    case SW_OPT_HIT:
+    case SW_OPT_HEADER:
+    case SW_OPT_HOST:
+        return set_warmup(c, o, value, why);
     case SW_OPT_SECONDS:
     case SW_OPT_MS:
     case SW_OPT_COUNT:
@@ -325,6 +361,23 @@ void sw_config_fini(struct sw_config *c)
         sw_regex_free(c->thresholds[i].path);
     c->threshold_count = 0;
     sw_redact_fini(&c->redact);
+}
+
+bool sw_config_is_given(const struct sw_config *c, const char *name)
+{
+    for (unsigned i = 0; i < sw_option_count; i++)
+        if (c->given >> i & 1 && strcmp(sw_options[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+uint64_t sw_config_least_threshold_ns(const struct sw_config *c)
+{
+    uint64_t least_ns = c->threshold_ns > 0 ? c->threshold_ns : SW_NS_NEVER;
+    for (unsigned i = 0; i < c->threshold_count; i++)
+        if (c->thresholds[i].ns > 0)
+            least_ns = sw_min_u64(least_ns, c->thresholds[i].ns);
+    return least_ns;
 }
 
 uint64_t sw_config_below_harakiri(uint64_t harakiri_ns)

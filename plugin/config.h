@@ -1,7 +1,7 @@
-/* config.h - the options: one table, their values, the start-up summary, and what contradicts what.
+/* config.h - the options: one table, and their values. What contradicts what is in doctor.h.
  * Owns:    every value, from _init to _fini (the strings are the host's own and outlive us).
- * Callers: init, set, resolve, fini: set-up process, before any fork. Afterwards the struct is read-only; _threshold
- *          runs in the watchdog thread: no lock, no allocation.
+ * Callers: init, set, fini and the doctor: set-up process, before any fork. Afterwards the struct is read-only;
+ *          _threshold runs in the watchdog thread: no lock, no allocation.
  * Fork:    children read their copy.
  * Lines made here carry neither the "slowwatch: " prefix nor a newline; sw_log adds both. */
 #ifndef SW_CONFIG_H
@@ -11,7 +11,9 @@
 #include "regex.h"
 #include "sink_log.h"
 #include "sink_mail.h"
+#include "warmup_plan.h"
 
+#define SW_OPTIONS_MAX         64
 #define SW_THRESHOLDS_MAX      64
 #define SW_THRESHOLD_MIN_NS    (10 * SW_NS_PER_MS)
 #define SW_SAMPLE_MIN_NS       SW_NS_PER_MS
@@ -32,7 +34,7 @@ struct sw_config {
     struct sw_threshold thresholds[SW_THRESHOLDS_MAX]; /* per path, in the order given: first match wins */
     unsigned threshold_count;
     uint64_t threshold_ns; /* of all other requests, 0 = not watched */
-    uint64_t harakiri_ns;  /* set by _resolve: thresholds stay below it; 0 = none */
+    uint64_t harakiri_ns;  /* set by the doctor: thresholds stay below it; 0 = none */
     uint64_t sample_interval_ns;
     unsigned stack_depth;
     struct sw_redact redact;
@@ -40,7 +42,10 @@ struct sw_config {
     struct sw_mail_config mail;           /* to_count == 0: off */
     char smtp_server[SW_SMTP_SERVER_MAX]; /* what mail.server points at: the port is always there */
     const char *alarm;                    /* NULL = none */
+    unsigned recycle_spread_percent;      /* 0 = off */
+    struct sw_warmup_plan warmup;
     bool strict;
+    bool check;     /* print the configuration report and exit */
     uint64_t given; /* bit i: option i of the table was set by the user */
 };
 
@@ -56,35 +61,16 @@ int sw_config_set(struct sw_config *c, const char *name, const char *value,
                   struct sw_text *why) SW_MUST_CHECK;
 void sw_config_fini(struct sw_config *c);
 
-/* ---- start-up checks (config_check.c) ---- */
+/* option `name` was set by the user */
+bool sw_config_is_given(const struct sw_config *c, const char *name);
 
-/* What the rest of the host says, gathered by plugin.c so that the checks need no uwsgi.h (unit tested). */
-struct sw_host_facts {
-    bool master, threads_enabled;
-    bool alarm_known; /* the alarm asked for is one of uWSGI's */
-    size_t log_bytes; /* log-master-bufsize: the most that a line of the log may have; 0 = no limit */
-    int workers, threads;
-    uint64_t harakiri_ns;       /* 0 = none */
-    bool python;                /* a Python is in this process */
-    const char *python_version; /* "CPython 3.11.2", or NULL */
-    const char *python_why;     /* why its stacks cannot be read, or NULL when they can */
-    const char *mem_backend;    /* "memfd" ...; "off" or NULL: memory cannot be read */
-};
+/* ---- for the start-up checks (doctor.h) ---- */
 
 /* The latest threshold below this harakiri: harakiri - max(1 s, a tenth), and at least half of it. */
 uint64_t sw_config_below_harakiri(uint64_t harakiri_ns);
 
-/* Moves thresholds that harakiri would come before, turns off what cannot work, and calls `say` once per conflict with
- * one line each (what, why, what to do). Lines that begin with "note: " inform and do not count. Returns the number
- * of conflicts. Call it when privileges are dropped: it looks whether files can be read. */
-unsigned sw_config_resolve(struct sw_config *c, const struct sw_host_facts *host,
-                           void (*say)(const char *line));
-
 /* The shortest threshold that the options set, SW_NS_NEVER = none. */
 uint64_t sw_config_least_threshold_ns(const struct sw_config *c);
-
-/* One line: what is on. */
-void sw_config_summary(const struct sw_config *c, const struct sw_host_facts *host, struct sw_text *out);
 
 /* ---- while serving ---- */
 
@@ -103,9 +89,12 @@ enum sw_option_type {
     SW_OPT_ADDRESS,  /* const char *, or added to mail.to when repeatable */
     SW_OPT_TEXT,     /* const char * */
     SW_OPT_REGEX,    /* added to redact */
-    SW_OPT_FILE,     /* const char *; whether it can be read is checked by _resolve */
+    SW_OPT_FILE,     /* const char *; whether it can be read is checked by the doctor */
     SW_OPT_FOLDER,   /* the same */
     SW_OPT_SERVER,   /* HOST:PORT into smtp_server */
+    SW_OPT_HIT,      /* added to warmup.hits */
+    SW_OPT_HEADER,   /* added to warmup.headers */
+    SW_OPT_HOST,     /* warmup.host */
     SW_OPT_THRESHOLD /* added to thresholds */
 };
 

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SECONDS_CHARS_MAX 32 /* more digits than any time in range needs */
+#define DIGITS_MAX        32 /* more than any time in range needs */
 #define ADDRESS_CHARS_MAX 254
 #define LOCAL_CHARS_MAX   64
 #define HOST_CHARS_MAX    253
@@ -32,7 +32,7 @@ bool sw_value_digits(const char *s, size_t n, uint64_t max, uint64_t *out)
 
 int sw_value_seconds(const char *s, size_t n, uint64_t *ns)
 {
-    if (n > SECONDS_CHARS_MAX)
+    if (n > DIGITS_MAX)
         return -EINVAL;
     const char *point = memchr(s, '.', n);
     const size_t whole_chars = point ? (size_t)(point - s) : n;
@@ -63,6 +63,14 @@ void sw_value_put_seconds(struct sw_text *out, uint64_t ns)
         sw_text_put_char(out, '.');
     for (uint64_t unit = SW_NS_PER_SEC / 10; rest > 0; rest %= unit, unit /= 10)
         sw_text_put_char(out, (char)('0' + rest / unit));
+}
+
+const char *sw_value_seconds_text(char buffer[SW_SECONDS_CHARS_MAX], uint64_t ns)
+{
+    struct sw_text t;
+    sw_text_init(&t, buffer, SW_SECONDS_CHARS_MAX);
+    sw_value_put_seconds(&t, ns);
+    return buffer;
 }
 
 /* ---- words ---- */

@@ -6,12 +6,15 @@
 
 #include "text.h"
 
-#define SW_SECONDS_MAX_NS (UINT64_C(30) * 24 * 3600 * SW_NS_PER_SEC)
+#define SW_SECONDS_MAX_NS    (UINT64_C(30) * 24 * 3600 * SW_NS_PER_SEC)
+#define SW_SECONDS_CHARS_MAX 32 /* as text, with the end */
 
 /* "20", "0.5": seconds as decimal text to ns; -EINVAL for anything else, negative, NaN, or over 30 days */
 int sw_value_seconds(const char *s, size_t n, uint64_t *ns) SW_MUST_CHECK;
 /* the other way round, without needless zeros */
 void sw_value_put_seconds(struct sw_text *out, uint64_t ns);
+/* into a buffer of the caller, which is returned: several fit into one line */
+const char *sw_value_seconds_text(char buffer[SW_SECONDS_CHARS_MAX], uint64_t ns);
 
 /* decimal digits only, at most `max` */
 bool sw_value_digits(const char *s, size_t n, uint64_t max, uint64_t *out) SW_MUST_CHECK;

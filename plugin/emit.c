@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+_Static_assert(SW_BACKLOG_BYTES >= SW_SINK_LOG_BYTES, "a log entry is made in the unused backlog");
+
 void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic uint64_t *dropped,
                      _Atomic uint32_t *waiting, const char *host, enum sw_log_format log)
 {
@@ -10,6 +12,7 @@ void sw_emitter_init(struct sw_emitter *em, struct sw_channel *channel, _Atomic 
     em->waiting = waiting;
     em->host = host;
     em->log = log;
+    em->counts = NULL;
     em->source = channel ? NULL : sw_source_new();
     em->backlog.start = em->backlog.used = 0;
     em->backlog.ends = em->backlog.others = 0;
@@ -22,7 +25,7 @@ static void write_to_log(struct sw_emitter *em, struct sw_event *e, struct sw_ar
         return;
     if (em->source)
         sw_source_fill(em->source, e, arena);
-    sw_sink_log_write(em->log, e, true);
+    sw_sink_log_write_with(em->log, e, true, em->backlog.bytes); /* without a channel nothing waits there */
 }
 
 /* In shared memory, so that a process killed with a backlog is not a silent loss. */
@@ -36,6 +39,8 @@ void sw_emit(struct sw_emitter *em, struct sw_event *e, struct sw_arena *arena)
 {
     e->time_us = sw_wall_us();
     e->host = em->host;
+    if (em->counts)
+        sw_counts_event(em->counts, e->kind);
     if (!em->channel) {
         write_to_log(em, e, arena);
         return;

@@ -7,6 +7,7 @@
 
 #include "channel.h"
 #include "event.h"
+#include "metrics.h"
 #include "recent.h"
 #include "sink_log.h"
 #include "source.h"
@@ -17,6 +18,7 @@ struct sw_emitter {
     _Atomic uint32_t *waiting; /* events of the backlog that die with the process; NULL = nobody asks */
     const char *host;
     enum sw_log_format log;   /* without a channel */
+    struct sw_counts *counts; /* NULL = nobody counts; set after _init */
     struct sw_source *source; /* without a channel; NULL: no source lines */
     struct sw_recent recent;  /* without a channel */
     char json[SW_EVENT_MAX_BYTES];

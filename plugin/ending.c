@@ -3,7 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ARENA_BYTES (SW_TIMELINE_MAX * sizeof(struct sw_timeline_place) + _Alignof(max_align_t))
+#define ARENA_BYTES         (SW_TIMELINE_MAX * sizeof(struct sw_timeline_place) + _Alignof(max_align_t))
+#define TIMEOUT_ARENA_BYTES (2 * sizeof(struct sw_timeout_data)) /* frames as pointers take more room */
 
 unsigned sw_end_reports(const struct sw_shared *shared, unsigned worker, enum sw_event_kind kind,
                         const char *reason, bool owner_is_dead, struct sw_emitter *emitter)
@@ -40,4 +41,28 @@ void sw_end_reports_of_dead(const struct sw_shared *shared, unsigned worker, str
     atomic_fetch_add(&slot->dropped, atomic_exchange(&slot->waiting, 0));
     sw_end_reports(shared, worker, killed ? SW_EVENT_REQUEST_KILLED : SW_EVENT_WORKER_DIED,
                    killed ? "harakiri" : "the worker process died", true, emitter);
+}
+
+void sw_end_timeouts_of_dead(const struct sw_shared *shared, unsigned worker, struct sw_redact *redact,
+                             struct sw_emitter *emitter)
+{
+    static struct sw_timeout_data data; /* too large for any stack, and one thread calls */
+    static struct sw_report_data snapshot;
+    static char bytes[TIMEOUT_ARENA_BYTES];
+    struct sw_slot *slot = sw_shared_slot(shared, worker);
+    struct sw_mailbox *box = sw_shared_mailbox(shared, worker);
+    int note;
+    if (!box)
+        return;
+    while ((note = sw_mailbox_take_left(box, getpid(), &data)) >= 0) {
+        struct sw_arena arena;
+        struct sw_event e;
+        sw_arena_init(&arena, bytes, sizeof bytes);
+        sw_timeout_to_event(&data, sw_shared_report(shared, worker, data.core), redact, &snapshot, &e,
+                            &arena);
+        e.worker = (int)worker + 1;
+        sw_emit(emitter, &e, &arena);
+        sw_mailbox_done(box, note);
+    }
+    atomic_fetch_add(&slot->dropped, sw_mailbox_drop_unfinished(box));
 }

@@ -5,6 +5,7 @@
 #define SW_ENDING_H
 
 #include "emit.h"
+#include "redact.h"
 #include "shared.h"
 
 /* Ends the open reports of one worker (from 0). owner_is_dead: also those that it was ending when it died. Returns how
@@ -15,5 +16,10 @@ unsigned sw_end_reports(const struct sw_shared *shared, unsigned worker, enum sw
 /* The process of this worker is dead: ends all its reports, as killed if harakiri had taken its aim, and counts what it
  * had not sent yet as lost. */
 void sw_end_reports_of_dead(const struct sw_shared *shared, unsigned worker, struct sw_emitter *emitter);
+
+/* Tells what dead processes of this worker had reported of timeouts and not yet sent. To be called before their reports
+ * end, since a timeout bears the id of the report that is open for its request. */
+void sw_end_timeouts_of_dead(const struct sw_shared *shared, unsigned worker, struct sw_redact *redact,
+                             struct sw_emitter *emitter);
 
 #endif

@@ -111,6 +111,7 @@ struct writer {
     yajl_gen json;
     struct json_out out;
     const struct plan *plan;
+    unsigned always; /* flags of the fields that are never left out */
 };
 
 static void put_key(struct writer *w, const char *name)
@@ -141,8 +142,6 @@ static void put_text(struct writer *w, const char *s, size_t most)
 
 static void put_text_field(struct writer *w, const struct sw_field *f, const char *s)
 {
-    if (!s && !(f->flags & SW_FIELD_ALWAYS))
-        return;
     size_t most = f->flags & SW_FIELD_CLIENT ? w->plan->client_max : w->plan->text_max;
     if (f->flags & SW_FIELD_WHOLE)
         most = SW_EVENT_ID_CHARS;
@@ -152,8 +151,6 @@ static void put_text_field(struct writer *w, const struct sw_field *f, const cha
 
 static void put_wall_field(struct writer *w, const struct sw_field *f, uint64_t wall_us)
 {
-    if (wall_us == 0 && !(f->flags & SW_FIELD_ALWAYS))
-        return;
     char buffer[40];
     struct sw_text text;
     sw_text_init(&text, buffer, sizeof buffer);
@@ -162,25 +159,46 @@ static void put_wall_field(struct writer *w, const struct sw_field *f, uint64_t 
     yajl_gen_string(w->json, (const unsigned char *)buffer, text.used);
 }
 
+static bool is_set(const struct sw_field *f, const void *at)
+{
+    switch (f->type) {
+    case SW_FIELD_TEXT:
+        return *(const char *const *)at != NULL;
+    case SW_FIELD_INT:
+        return *(const int *)at != 0;
+    case SW_FIELD_UINT:
+        return *(const unsigned *)at != 0;
+    case SW_FIELD_U64:
+    case SW_FIELD_US:
+    case SW_FIELD_WALL:
+        return *(const uint64_t *)at != 0;
+    }
+    return false;
+}
+
 static void put_fields(struct writer *w, const struct sw_fields *fields, const void *from)
 {
     for (unsigned i = 0; i < fields->count; i++) {
         const struct sw_field *f = &fields->at[i];
         const void *at = (const char *)from + f->offset;
-        const bool always = f->flags & SW_FIELD_ALWAYS;
+        if (!is_set(f, at) && !(f->flags & w->always))
+            continue;
         switch (f->type) {
         case SW_FIELD_TEXT:
             put_text_field(w, f, *(const char *const *)at);
             break;
         case SW_FIELD_INT:
-            if (*(const int *)at != 0 || always) {
-                put_key(w, f->name);
-                yajl_gen_integer(w->json, *(const int *)at);
-            }
+            put_key(w, f->name);
+            yajl_gen_integer(w->json, *(const int *)at);
+            break;
+        case SW_FIELD_UINT:
+            put_number(w, f->name, *(const unsigned *)at);
             break;
         case SW_FIELD_U64:
-            if (*(const uint64_t *)at != 0 || always)
-                put_number(w, f->name, *(const uint64_t *)at);
+            put_number(w, f->name, *(const uint64_t *)at);
+            break;
+        case SW_FIELD_US:
+            put_number(w, f->name, sw_add_sat(*(const uint64_t *)at, SW_US_PER_MS / 2) / SW_US_PER_MS);
             break;
         case SW_FIELD_WALL:
             put_wall_field(w, f, *(const uint64_t *)at);
@@ -191,25 +209,17 @@ static void put_fields(struct writer *w, const struct sw_fields *fields, const v
 
 static bool any_field(const struct sw_fields *fields, const void *from)
 {
-    for (unsigned i = 0; i < fields->count; i++) {
-        const struct sw_field *f = &fields->at[i];
-        const void *at = (const char *)from + f->offset;
-        const bool set = f->type == SW_FIELD_TEXT  ? *(const char *const *)at != NULL
-                         : f->type == SW_FIELD_INT ? *(const int *)at != 0
-                                                   : *(const uint64_t *)at != 0;
-        if (set)
+    for (unsigned i = 0; i < fields->count; i++)
+        if (is_set(&fields->at[i], (const char *)from + fields->at[i].offset))
             return true;
-    }
     return false;
 }
 
-static void put_request(struct writer *w, const struct sw_event_request *request)
+static void put_object(struct writer *w, const char *name, const struct sw_fields *fields, const void *from)
 {
-    if (!any_field(&sw_request_fields, request))
-        return;
-    put_key(w, "request");
+    put_key(w, name);
     yajl_gen_map_open(w->json);
-    put_fields(w, &sw_request_fields, request);
+    put_fields(w, fields, from);
     yajl_gen_map_close(w->json);
 }
 
@@ -311,7 +321,12 @@ static void put_event(struct writer *w, const struct sw_event *e, unsigned frame
         put_key(w, "harakiri_in_ms");
         yajl_gen_integer(w->json, e->harakiri_in_ms);
     }
-    put_request(w, &e->request);
+    if (e->kind == SW_EVENT_TIMEOUT)
+        put_object(w, "timeout", &sw_timeout_fields, &e->timeout);
+    if (e->kind == SW_EVENT_WARMUP)
+        put_object(w, "warmup", &sw_warmup_fields, &e->warmup);
+    if (any_field(&sw_request_fields, &e->request))
+        put_object(w, "request", &sw_request_fields, &e->request);
     put_state(w, &e->thread);
     if (e->has_stack)
         put_stack(w, &e->stack, frames);
@@ -326,7 +341,7 @@ static size_t encode_with(const struct sw_event *e, const struct plan *plan, uns
 {
     struct generator_memory memory = {.used = 0};
     const yajl_alloc_funcs functions = {memory_get, memory_resize, memory_put, &memory};
-    struct writer w = {.plan = plan, .out = {.at = at, .room = room}};
+    struct writer w = {.plan = plan, .out = {.at = at, .room = room}, .always = sw_fields_always(e->kind)};
     w.json = yajl_gen_alloc(&functions);
     if (!w.json)
         return 0;

@@ -28,7 +28,9 @@ enum sw_event_kind {
     SW_EVENT_SLOW_REQUEST_UPDATE,
     SW_EVENT_REQUEST_FINISHED,
     SW_EVENT_REQUEST_KILLED,
-    SW_EVENT_WORKER_DIED,
+    SW_EVENT_WORKER_DIED, /* up to here: of the report of one request */
+    SW_EVENT_TIMEOUT,
+    SW_EVENT_WARMUP,
     SW_EVENT_KINDS
 };
 
@@ -76,6 +78,21 @@ struct sw_event_state {
     uint64_t cpu_ms, cpu_window_ms; /* CPU time used in the last cpu_window_ms of the request */
 };
 
+struct sw_event_timeout {
+    const char *outcome;   /* "raised", "swallowed", "stuck": see timeout_abi.h */
+    const char *exception; /* name of its class */
+    uint64_t limit_us, late_us;
+};
+
+struct sw_event_warmup {
+    const char *method, *path;
+    const char *result; /* "ok", "failed", "timed out", "gave up", ... */
+    const char *why;    /* why this worker started: "first start", "harakiri", ...; NULL = unknown */
+    int status;         /* of the response, 0 = none */
+    unsigned attempt;   /* from 1; 0 = not counted */
+    uint64_t took_us, bytes;
+};
+
 struct sw_event {
     enum sw_event_kind kind;
     const char *id;   /* SW_EVENT_ID_CHARS hex digits */
@@ -97,13 +114,18 @@ struct sw_event {
     struct sw_timeline_place *timeline; /* most looks first */
     unsigned timeline_count;
     uint64_t looks, other_looks; /* all looks; those at places that did not fit */
-    const char *reason;          /* request_killed: "harakiri", or more in words; worker_died: in words */
-    const char *fingerprint;     /* NULL until the reporter adds it */
+    const char *reason;      /* request_killed: "harakiri", or more in words; worker_died, warmup: in words */
+    const char *fingerprint; /* NULL until the reporter adds it */
+    struct sw_event_timeout timeout; /* of SW_EVENT_TIMEOUT; its `core` is -1 outside of a request */
+    struct sw_event_warmup warmup;   /* of SW_EVENT_WARMUP */
 };
 
 const char *sw_event_kind_name(enum sw_event_kind kind);
 /* request_finished, request_killed, worker_died: a report has exactly one of them */
 bool sw_event_is_end(enum sw_event_kind kind);
+/* From slow_request to its end. The others open and close no report, but a timeout bears the id of the one that is open
+ * for its request. */
+bool sw_event_is_of_report(enum sw_event_kind kind);
 
 /* Encodes into at most `room` bytes, no zero at the end. What is over is cut in this order, and marked: other
  * threads (the one that holds the GIL stays longest), outer frames (`truncated` grows), user agent and URI, in the

@@ -10,6 +10,7 @@
 struct reader {
     struct sw_arena *arena;
     struct sw_text *why;
+    unsigned always; /* flags of the fields that must be there */
 };
 
 static int refuse(const struct reader *r, const char *what, const char *name)
@@ -60,7 +61,7 @@ static bool parse_rfc3339(const char *s, size_t n, uint64_t *wall_us)
                       .tm_hour = (int)hour,
                       .tm_min = (int)minute,
                       .tm_sec = (int)second};
-    *wall_us = (uint64_t)timegm(&date) * SW_US_PER_SEC + ms * (SW_US_PER_SEC / SW_MS_PER_SEC);
+    *wall_us = (uint64_t)timegm(&date) * SW_US_PER_SEC + ms * SW_US_PER_MS;
     return true;
 }
 
@@ -83,10 +84,18 @@ static int take_field(const struct reader *r, const struct sw_field *f, const js
             return refuse(r, "not a number in range", f->name);
         *(int *)at = (int)number;
         return 0;
+    case SW_FIELD_UINT:
+        if (!json_is_integer(value) || number < 0 || number > UINT_MAX)
+            return refuse(r, "not a number in range", f->name);
+        *(unsigned *)at = (unsigned)number;
+        return 0;
     case SW_FIELD_U64:
+    case SW_FIELD_US:
         if (!json_is_integer(value) || number < 0)
             return refuse(r, "not a number in range", f->name);
         *(uint64_t *)at = (uint64_t)number;
+        if (f->type == SW_FIELD_US)
+            *(uint64_t *)at = sw_min_u64((uint64_t)number, UINT64_MAX / SW_US_PER_MS) * SW_US_PER_MS;
         return 0;
     case SW_FIELD_WALL:
         if (!json_is_string(value) || !parse_rfc3339(json_string_value(value), json_string_length(value), at))
@@ -101,7 +110,7 @@ static int take_fields(const struct reader *r, const struct sw_fields *fields, c
     for (unsigned i = 0; i < fields->count; i++) {
         const struct sw_field *f = &fields->at[i];
         const json_t *value = json_object_get(object, f->name);
-        if (!value && (f->flags & SW_FIELD_ALWAYS))
+        if (!value && (f->flags & r->always))
             return refuse(r, "missing", f->name);
         const int err = value ? take_field(r, f, value, (char *)to + f->offset) : 0;
         if (err)
@@ -241,11 +250,17 @@ static int take_state(const struct reader *r, const json_t *object, struct sw_ev
     return take_fields(r, &sw_cpu_fields, object, state);
 }
 
+/* What a kind has of its own: it must be there. */
+static int take_own(const struct reader *r, const json_t *root, const char *name,
+                    const struct sw_fields *fields, void *to)
+{
+    const json_t *object = json_object_get(root, name);
+    return json_is_object(object) ? take_fields(r, fields, object, to) : refuse(r, "not an object", name);
+}
+
 static int take_event(const struct reader *r, const json_t *root, struct sw_event *e)
 {
-    int err = take_kind(r, root, e);
-    if (!err)
-        err = take_fields(r, &sw_event_fields, root, e);
+    int err = take_fields(r, &sw_event_fields, root, e);
     if (err)
         return err;
     if (!is_hex(e->id, SW_EVENT_ID_CHARS))
@@ -276,13 +291,17 @@ static int take_event(const struct reader *r, const json_t *root, struct sw_even
         err = take_threads(r, root, e);
     if (!err)
         err = take_timeline(r, root, e);
+    if (!err && e->kind == SW_EVENT_TIMEOUT)
+        err = take_own(r, root, "timeout", &sw_timeout_fields, &e->timeout);
+    if (!err && e->kind == SW_EVENT_WARMUP)
+        err = take_own(r, root, "warmup", &sw_warmup_fields, &e->warmup);
     return err;
 }
 
 int sw_event_decode(struct sw_event *e, struct sw_arena *arena, const char *json, size_t n,
                     struct sw_text *why)
 {
-    const struct reader r = {.arena = arena, .why = why};
+    struct reader r = {.arena = arena, .why = why};
     json_error_t error;
     memset(e, 0, sizeof *e);
     if (n > SW_EVENT_MAX_BYTES) {
@@ -293,7 +312,11 @@ int sw_event_decode(struct sw_event *e, struct sw_arena *arena, const char *json
     json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &error);
     if (!root)
         return refuse(&r, "not JSON", error.text);
-    const int err = json_is_object(root) ? take_event(&r, root, e) : refuse(&r, "not an object", "event");
+    int err = json_is_object(root) ? take_kind(&r, root, e) : refuse(&r, "not an object", "event");
+    if (!err) {
+        r.always = sw_fields_always(e->kind);
+        err = take_event(&r, root, e);
+    }
     json_decref(root);
     return err;
 }

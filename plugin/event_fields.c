@@ -20,8 +20,8 @@ static const struct sw_field event_fields[] = {
     EVENT(pid, SW_FIELD_INT, SW_FIELD_ALWAYS),
     EVENT(tid, SW_FIELD_INT, 0),
     EVENT(app, SW_FIELD_TEXT, 0),
-    EVENT(elapsed_ms, SW_FIELD_U64, SW_FIELD_ALWAYS),
-    EVENT(threshold_ms, SW_FIELD_U64, SW_FIELD_ALWAYS),
+    EVENT(elapsed_ms, SW_FIELD_U64, SW_FIELD_REPORT),
+    EVENT(threshold_ms, SW_FIELD_U64, SW_FIELD_REPORT),
     EVENT(no_stack, SW_FIELD_TEXT, 0),
     EVENT(looks, SW_FIELD_U64, 0),
     EVENT(reason, SW_FIELD_TEXT, 0),
@@ -83,6 +83,33 @@ static const struct sw_field thread_fields[] = {
 };
 const struct sw_fields sw_thread_fields = FIELDS(thread_fields);
 
+#define TIMEOUT(member, kind, flags) FIELD(struct sw_event_timeout, member, kind, flags)
+static const struct sw_field timeout_fields[] = {
+    TIMEOUT(outcome, SW_FIELD_TEXT, SW_FIELD_ALWAYS),
+    TIMEOUT(exception, SW_FIELD_TEXT, SW_FIELD_ALWAYS),
+    {"limit_ms", offsetof(struct sw_event_timeout, limit_us), SW_FIELD_US, SW_FIELD_ALWAYS},
+    {"late_ms", offsetof(struct sw_event_timeout, late_us), SW_FIELD_US, SW_FIELD_ALWAYS},
+};
+const struct sw_fields sw_timeout_fields = FIELDS(timeout_fields);
+
+#define WARMUP(member, kind, flags) FIELD(struct sw_event_warmup, member, kind, flags)
+static const struct sw_field warmup_fields[] = {
+    WARMUP(method, SW_FIELD_TEXT, SW_FIELD_ALWAYS),
+    WARMUP(path, SW_FIELD_TEXT, SW_FIELD_ALWAYS),
+    WARMUP(result, SW_FIELD_TEXT, SW_FIELD_ALWAYS),
+    WARMUP(why, SW_FIELD_TEXT, 0),
+    WARMUP(status, SW_FIELD_INT, 0),
+    WARMUP(attempt, SW_FIELD_UINT, 0),
+    {"took_ms", offsetof(struct sw_event_warmup, took_us), SW_FIELD_US, SW_FIELD_ALWAYS},
+    WARMUP(bytes, SW_FIELD_U64, SW_FIELD_ALWAYS),
+};
+const struct sw_fields sw_warmup_fields = FIELDS(warmup_fields);
+
+bool sw_event_is_of_report(enum sw_event_kind kind)
+{
+    return (unsigned)kind <= SW_EVENT_WORKER_DIED;
+}
+
 bool sw_event_is_end(enum sw_event_kind kind)
 {
     return kind == SW_EVENT_REQUEST_FINISHED || kind == SW_EVENT_REQUEST_KILLED ||
@@ -97,6 +124,8 @@ const char *sw_event_kind_name(enum sw_event_kind kind)
         [SW_EVENT_REQUEST_FINISHED] = "request_finished",
         [SW_EVENT_REQUEST_KILLED] = "request_killed",
         [SW_EVENT_WORKER_DIED] = "worker_died",
+        [SW_EVENT_TIMEOUT] = "timeout",
+        [SW_EVENT_WARMUP] = "warmup",
     };
     return (unsigned)kind < SW_EVENT_KINDS ? names[kind] : "unknown";
 }

@@ -38,6 +38,7 @@ void sw_master_init(const struct sw_master_setup *setup)
     /* Slot 0 always exists; what the master loses is counted there. */
     sw_emitter_init(&master.emitter, setup->channel, &sw_shared_slot(setup->shared, 0)->dropped, NULL,
                     setup->host, setup->config->log);
+    master.emitter.counts = &sw_shared_slot(setup->shared, 0)->counts;
 }
 
 /* ---- the reporter ---- */
@@ -136,6 +137,12 @@ static bool is_gone(pid_t pid)
     return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
+static void end_timeouts_of_dead(void)
+{
+    for (unsigned i = 0; i < master.setup.shared->workers; i++)
+        sw_end_timeouts_of_dead(master.setup.shared, i, &master.setup.config->redact, &master.emitter);
+}
+
 static void end_reports_of_dead(void)
 {
     for (unsigned i = 0; i < master.setup.shared->workers; i++) {
@@ -151,6 +158,7 @@ void sw_master_cycle(void)
 {
     master.pid = getpid();
     keep_reporter(sw_now_ns());
+    end_timeouts_of_dead();
     end_reports_of_dead();
     sw_emitter_flush(&master.emitter);
 }
@@ -238,6 +246,7 @@ void sw_master_cleanup(void)
     /* uWSGI calls this in each child of the master that leaves by exit(), and twice on some ways out. */
     if (master.pid != getpid())
         return;
+    end_timeouts_of_dead();
     for (unsigned i = 0; i < master.setup.shared->workers; i++)
         sw_end_reports(master.setup.shared, i, SW_EVENT_WORKER_DIED,
                        "the worker was stopped while the request ran", true, &master.emitter);

@@ -1,14 +1,19 @@
 /* plugin.c - struct uwsgi_plugin: uWSGI's callbacks handed to the modules, and nothing else.
  * See docs/internals.md for which process calls what, and when. */
 #include "channel.h"
+#include "check.h"
 #include "config.h"
 #include "config_value.h"
+#include "doctor_facts.h"
 #include "identity.h"
 #include "log.h"
 #include "master.h"
+#include "metrics.h"
+#include "pypath.h"
 #include "pystack.h"
 #include "shared.h"
 #include "uwsgi_identity.h"
+#include "warmup.h"
 #include "watchdog.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,15 +25,15 @@
 extern struct uwsgi_server uwsgi;
 extern struct uwsgi_plugin slowwatch_plugin;
 
-#define OPTIONS_MAX    64
 #define ROUTE_VARIABLE "addvar:SLOWWATCH_THRESHOLD="
 
-static struct uwsgi_option options[OPTIONS_MAX + 1]; /* ends with a zeroed one */
+static struct uwsgi_option options[SW_OPTIONS_MAX + 1]; /* ends with a zeroed one */
 
 static struct {
     struct sw_shared shared;
     struct sw_channel channel;
     struct sw_watchdog_setup watchdog;
+    struct sw_recycle recycle;
     bool ready;
     char python_version[64], python_why[256];
 } plugin;
@@ -56,6 +61,8 @@ static void say(const char *line)
     sw_log("%s", line);
 }
 
+static void attach_python(struct sw_host_facts *facts);
+
 /* ---- options ---- */
 
 static void set_option(char *name, char *value, void *data)
@@ -68,6 +75,8 @@ static void set_option(char *name, char *value, void *data)
         sw_log("%s", bytes);
         exit(1);
     }
+    if (sw_config.check)
+        sw_check_arrange(attach_python);
 }
 
 /* uWSGI reads the table right after loading the plugin, before any callback. */
@@ -78,7 +87,7 @@ __attribute__((constructor)) static void make_options(void)
     sw_text_init(&why, bytes, sizeof bytes);
     if (sw_config_init(&sw_config, &why) < 0)
         fprintf(stderr, "slowwatch: %s\n", bytes);
-    for (unsigned i = 0; i < sw_option_count && i < OPTIONS_MAX; i++)
+    for (unsigned i = 0; i < sw_option_count; i++)
         options[i] = (struct uwsgi_option){
             .name = (char *)sw_options[i].name,
             .type = sw_options[i].type == SW_OPT_BOOL ? optional_argument : required_argument,
@@ -110,6 +119,8 @@ static void on_load(void)
 {
     check_identity();
     sw_log_set_prefix(host_date);
+    sw_host_hint_arguments();
+    sw_pypath_locate();
 }
 
 static void attach_python(struct sw_host_facts *facts)
@@ -126,7 +137,8 @@ static void attach_python(struct sw_host_facts *facts)
     } else if (err == 0) {
         plugin.watchdog.backend = sw_pystack_mem(py)->backend;
         facts->mem_backend = sw_pymem_backend_name(plugin.watchdog.backend);
-        if (sw_pystack_self_check(py, &why) == 0)
+        /* slowwatch-check ends before any interpreter runs */
+        if (sw_config.check || sw_pystack_self_check(py, &why) == 0)
             plugin.watchdog.py = py;
         /* Workers open their own: a memfd mapped here would be shared by all of them. */
         sw_pystack_close(py);
@@ -157,43 +169,33 @@ static uint64_t least_threshold(void)
 
 static void check_configuration(struct sw_host_facts *facts)
 {
-    const unsigned conflicts = sw_config_resolve(&sw_config, facts, say);
+    const struct sw_diagnosis found = sw_doctor_examine(&sw_config, facts, say);
     char bytes[SW_CONFIG_SUMMARY_MAX];
     struct sw_text summary;
     sw_text_init(&summary, bytes, sizeof bytes);
     sw_config_summary(&sw_config, facts, &summary);
     sw_log("%s", bytes);
-    if (sw_config.strict && conflicts > 0) {
-        sw_log("%u conflicts and slowwatch-strict is on: not starting", conflicts);
+    if (sw_config.strict && found.conflicts > 0) {
+        sw_log("%u conflict%s and slowwatch-strict is on: not starting", found.conflicts,
+               found.conflicts == 1 ? "" : "s");
         exit(1);
     }
 }
 
-static bool is_alarm(const char *name)
-{
-    const struct uwsgi_alarm_instance *a = uwsgi.alarm_instances;
-    while (a && name && strcmp(a->name, name) != 0)
-        a = a->next;
-    return a != NULL;
-}
-
 static void post_init(void)
 {
-    struct sw_host_facts facts = {
-        .master = uwsgi.master_process != 0,
-        .threads_enabled = uwsgi.has_threads != 0,
-        .workers = uwsgi.numproc,
-        .threads = uwsgi.threads,
-        .log_bytes = uwsgi.log_master ? uwsgi.log_master_bufsize : 0,
-        .alarm_known = is_alarm(sw_config.alarm),
-        .harakiri_ns = (uint64_t)uwsgi.harakiri_options.workers * SW_NS_PER_SEC,
-    };
-    if (uwsgi.numproc < 1)
-        return;
+    struct sw_host_facts facts = {0};
     if (uwsgi.log_master)
         sw_log_set_write_max(uwsgi.log_master_bufsize);
+    sw_pypath_offer();
+    if (uwsgi.numproc < 1)
+        return;
+    sw_host_facts_gather(&facts, &sw_config);
     attach_python(&facts);
     check_configuration(&facts);
+    sw_host_facts_free(&facts);
+    plugin.recycle = facts.recycle;
+    sw_recycle_in_master(&plugin.recycle);
 
     int err = sw_shared_create(&plugin.shared, (unsigned)uwsgi.numproc, (unsigned)uwsgi.cores);
     if (err == 0 && facts.master)
@@ -211,6 +213,9 @@ static void post_init(void)
     if (facts.master)
         sw_master_init(
             &(struct sw_master_setup){&sw_config, &plugin.shared, &plugin.channel, uwsgi.hostname});
+    sw_metrics_register(&plugin.shared);
+    sw_warmup_create(
+        &(struct sw_warmup_setup){&sw_config, &plugin.shared, plugin.watchdog.channel, uwsgi.hostname});
     plugin.ready = true;
 }
 
@@ -220,9 +225,16 @@ static void post_fork(void)
 {
     if (!plugin.ready || uwsgi.mywid < 1 || uwsgi.muleid || uwsgi.i_am_a_spooler)
         return;
+    sw_recycle_in_worker(&plugin.recycle, (unsigned)uwsgi.mywid);
     const int err = sw_watchdog_start(&plugin.watchdog);
     if (err < 0)
         sw_log("worker %d runs without a watchdog: %s", uwsgi.mywid, strerror(-err));
+}
+
+static void leave(void)
+{
+    sw_warmup_leave();
+    sw_watchdog_stop();
 }
 
 /* ---- master ---- */
@@ -251,7 +263,8 @@ __attribute__((visibility("default"))) struct uwsgi_plugin slowwatch_plugin = {
     .on_load = on_load,
     .post_init = post_init,
     .post_fork = post_fork,
-    .atexit = sw_watchdog_stop,
+    .hijack_worker = sw_warmup_worker,
+    .atexit = leave,
     .master_cycle = master_cycle,
     .harakiri = on_harakiri,
     .master_cleanup = master_cleanup,

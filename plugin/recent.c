@@ -16,6 +16,11 @@ static int find(const struct sw_recent *recent, const char *id)
 
 bool sw_recent_event(struct sw_recent *recent, struct sw_event *e)
 {
+    if (!sw_event_is_of_report(e->kind)) {
+        sw_group_fingerprint(e, recent->single);
+        e->fingerprint = e->has_stack ? recent->single : NULL;
+        return true;
+    }
     int i = find(recent, e->id);
     if (i < 0) {
         i = (int)recent->next;

@@ -15,9 +15,11 @@ struct sw_recent {
         bool ended;
     } reports[SW_RECENT_MAX];
     unsigned next;
+    char single[SW_FINGERPRINT_CHARS + 1]; /* of the last event that is of no report */
 };
 
-/* Sets the event's fingerprint: that of the first event of its report, which had the stack. It points into the ring.
+/* Sets the event's fingerprint: that of the first event of its report, which had the stack. It points into the ring. An
+ * event that is of no report gets its own, if it has a stack; the string holds until the next such event.
  * False: the report has ended already, this is a second end (a worker killed between sending it and saying so). */
 bool sw_recent_event(struct sw_recent *recent, struct sw_event *e);
 

@@ -2,14 +2,10 @@
 
 #include <string.h>
 
-#define URI_CHARS      200 /* of the headline */
-#define REPEATS_SHOWN  3   /* identical frames in a row, as Python shows them */
+#define REPEATS_SHOWN  3 /* identical frames in a row, as Python shows them */
 #define TIMELINE_SHOWN 5
 #define WINDOW_PART                                                                                          \
     10 /* CPU time not measured over this part (1/10) of the request: say over how much it was */
-#define WHOLE_SECONDS_FROM 10000 /* ms from which a time still to come is shown in whole seconds */
-
-static const char just_harakiri[] = "harakiri"; /* the reason that needs no explanation */
 
 static void put_safe(struct sw_text *out, const char *s)
 {
@@ -126,99 +122,6 @@ static void put_frames(struct sw_text *out, const struct sw_stack *stack)
         put_safe(out, stack->partial);
         sw_text_put(out, ")\n");
     }
-}
-
-/* ---- headline ---- */
-
-static void put_uri(struct sw_text *out, const char *uri)
-{
-    const size_t n = strlen(uri);
-    size_t end = 0;
-    for (unsigned chars = 0; chars < URI_CHARS && end < n; chars++) {
-        const size_t len = sw_utf8_len(uri + end, n - end);
-        end += len ? len : 1;
-    }
-    sw_text_put_escaped(out, uri, end);
-    if (end < n)
-        sw_text_put(out, "…");
-}
-
-static void put_harakiri(struct sw_text *out, int64_t ms)
-{
-    if (ms <= 0) {
-        sw_text_put(out, ", harakiri is due");
-        return;
-    }
-    sw_text_put(out, ", harakiri in ");
-    const uint64_t half = SW_MS_PER_SEC / 2;
-    if (ms >= WHOLE_SECONDS_FROM)
-        sw_text_printf(out, "%llu s", (unsigned long long)(sw_add_sat((uint64_t)ms, half) / SW_MS_PER_SEC));
-    else
-        sw_text_put_seconds(out, (uint64_t)ms);
-}
-
-/* "killed by harakiri after 30.2 s", "after 12.0 s: signal 9"; a reason that is not yet in `how` follows. */
-static void put_end(struct sw_text *out, const char *how, const struct sw_event *e)
-{
-    sw_text_put(out, how);
-    sw_text_put(out, "after ");
-    sw_text_put_seconds(out, e->elapsed_ms);
-    if (e->reason && strcmp(e->reason, just_harakiri) != 0) {
-        sw_text_put(out, ": ");
-        put_safe(out, e->reason);
-    }
-}
-
-/* What happened, in the words behind the colon. */
-static void put_outcome(const struct sw_event *e, struct sw_text *out)
-{
-    switch (e->kind) {
-    case SW_EVENT_REQUEST_FINISHED:
-        sw_text_put(out, "took ");
-        sw_text_put_seconds(out, e->elapsed_ms);
-        if (e->request.status)
-            sw_text_printf(out, ", status %d", e->request.status);
-        break;
-    case SW_EVENT_REQUEST_KILLED:
-        put_end(out, !e->reason || !strcmp(e->reason, just_harakiri) ? "killed by harakiri " : "killed ", e);
-        break;
-    case SW_EVENT_WORKER_DIED:
-        put_end(out, "", e);
-        break;
-    case SW_EVENT_SLOW_REQUEST:
-    case SW_EVENT_SLOW_REQUEST_UPDATE:
-    case SW_EVENT_KINDS:
-        sw_text_put_seconds(out, e->elapsed_ms);
-        sw_text_put(out, " so far");
-        if (e->has_harakiri)
-            put_harakiri(out, e->harakiri_in_ms);
-        break;
-    }
-}
-
-void sw_render_headline(const struct sw_event *e, struct sw_text *out)
-{
-    static const char *const titles[SW_EVENT_KINDS] = {
-        [SW_EVENT_SLOW_REQUEST] = "slow request",
-        [SW_EVENT_SLOW_REQUEST_UPDATE] = "still running",
-        [SW_EVENT_REQUEST_FINISHED] = "slow request finished",
-        [SW_EVENT_REQUEST_KILLED] = "slow request killed",
-        [SW_EVENT_WORKER_DIED] = "worker died in slow request",
-    };
-    sw_text_put(out, (unsigned)e->kind < SW_EVENT_KINDS ? titles[e->kind] : "event");
-    sw_text_put(out, " ");
-    put_safe(out, e->id ? e->id : "?");
-    sw_text_put(out, ": ");
-    if (e->request.method) {
-        put_safe(out, e->request.method);
-        sw_text_put(out, " ");
-    }
-    if (e->request.uri)
-        put_uri(out, e->request.uri);
-    else
-        sw_text_put(out, "a request not read yet");
-    sw_text_printf(out, " on worker %d core %d (pid %ld): ", e->worker, e->core, (long)e->pid);
-    put_outcome(e, out);
 }
 
 /* ---- what the thread is doing ---- */

@@ -132,19 +132,9 @@ static void timeline_to_event(const struct sw_report_data *d, struct sw_event *e
     e->timeline_count = d->place_count;
 }
 
-void sw_report_to_event(const struct sw_report_data *d, struct sw_event *e, struct sw_arena *arena)
+void sw_report_request_to_event(const struct sw_report_request *r, struct sw_event *e)
 {
-    const struct sw_report_request *r = &d->request;
-    e->id = d->id;
     e->app = text_or_null(r->app);
-    e->worker = d->worker;
-    e->core = d->core;
-    e->pid = d->pid;
-    e->tid = d->tid;
-    e->elapsed_ms = d->elapsed_ns / SW_NS_PER_MS;
-    e->threshold_ms = d->threshold_ns / SW_NS_PER_MS;
-    e->looks = d->looks;
-    e->other_looks = d->other_looks;
     e->request = (struct sw_event_request){
         .method = text_or_null(r->method),
         .uri = text_or_null(r->uri),
@@ -153,10 +143,24 @@ void sw_report_to_event(const struct sw_report_data *d, struct sw_event *e, stru
         .user_agent = text_or_null(r->user_agent),
         .request_id = text_or_null(r->request_id),
         .traceparent = text_or_null(r->traceparent),
-        .phase = sw_phase_name((enum sw_phase)d->phase),
         .started_us = r->started_us,
         .body_bytes = r->body_bytes,
-        .status = d->status,
     };
+}
+
+void sw_report_to_event(const struct sw_report_data *d, struct sw_event *e, struct sw_arena *arena)
+{
+    e->id = d->id;
+    e->worker = d->worker;
+    e->core = d->core;
+    e->pid = d->pid;
+    e->tid = d->tid;
+    e->elapsed_ms = d->elapsed_ns / SW_NS_PER_MS;
+    e->threshold_ms = d->threshold_ns / SW_NS_PER_MS;
+    e->looks = d->looks;
+    e->other_looks = d->other_looks;
+    sw_report_request_to_event(&d->request, e);
+    e->request.phase = sw_phase_name((enum sw_phase)d->phase);
+    e->request.status = d->status;
     timeline_to_event(d, e, arena);
 }

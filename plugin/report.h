@@ -70,6 +70,8 @@ void sw_report_free(struct sw_report *r);
 
 /* A checked copy: counts bounded, strings terminated. */
 void sw_report_snapshot(const struct sw_report *r, struct sw_report_data *out);
+/* The request of an event, and its `app`; strings point into r. */
+void sw_report_request_to_event(const struct sw_report_request *r, struct sw_event *e);
 /* Fills an event from a snapshot; strings and timeline point into it or into the arena. */
 void sw_report_to_event(const struct sw_report_data *d, struct sw_event *e, struct sw_arena *arena);
 

@@ -87,6 +87,24 @@ static void copy_variables(const struct uwsgi_core *core, struct sw_raw *out)
     }
 }
 
+static int still_there(const struct uwsgi_core *core, struct sw_identity who)
+{
+    struct sw_peek after;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* the copy before the second look */
+    sw_request_peek(core, &after);
+    return after.running && sw_identity_same(who, after.who) ? 0 : -EAGAIN;
+}
+
+int sw_request_copy_line(const struct uwsgi_core *core, struct sw_identity who, struct sw_request_line *out)
+{
+    const struct wsgi_request *req = &core->req;
+    copy_inside(core, READ_ONCE(req->uri), READ_ONCE(req->uri_len), out->uri, sizeof out->uri,
+                &out->uri_bytes);
+    copy_inside(core, READ_ONCE(req->method), READ_ONCE(req->method_len), out->method, sizeof out->method,
+                &out->method_bytes);
+    return still_there(core, who);
+}
+
 int sw_request_copy(const struct uwsgi_core *core, struct sw_identity who, struct sw_raw *out)
 {
     const struct wsgi_request *req = &core->req;
@@ -100,11 +118,7 @@ int sw_request_copy(const struct uwsgi_core *core, struct sw_identity who, struc
                 SW_RAW_VALUE_BYTES, &out->remote_addr.bytes);
     out->app_id = READ_ONCE(req->app_id);
     copy_variables(core, out);
-
-    struct sw_peek after;
-    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* the copy before the second look */
-    sw_request_peek(core, &after);
-    return after.running && sw_identity_same(who, after.who) ? 0 : -EAGAIN;
+    return still_there(core, who);
 }
 
 size_t sw_request_path_bytes(const struct sw_raw *raw)

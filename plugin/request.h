@@ -1,5 +1,6 @@
 /* request.h - a safe copy of what a core of uWSGI is doing.
- * Owns:    nothing. Callers: the watchdog thread; the master for the cores of a dead worker.
+ * Owns:    nothing. Callers: the watchdog thread; the master for the cores of a dead worker; where it says so any thread
+ *          of the worker.
  * A core's struct wsgi_request and its buffer lie in memory that lives as long as the process and is changed by the
  * request thread at any time: words are read once, pointers are only followed into the core's own buffer and
  * its vector of variables, and a copy counts only if the same request is still there afterwards.
@@ -40,6 +41,15 @@ struct sw_raw { /* bytes as the client sent them, cut to the room here */
 
 /* 0; -EAGAIN: this request (who) is gone or changed meanwhile */
 int sw_request_copy(const struct uwsgi_core *core, struct sw_identity who, struct sw_raw *out) SW_MUST_CHECK;
+
+struct sw_request_line { /* the least that names a request: bytes of the client, cut to the room here */
+    char method[32], uri[4096];
+    size_t method_bytes, uri_bytes;
+};
+
+/* Any thread of the worker; else as sw_request_copy. */
+int sw_request_copy_line(const struct uwsgi_core *core, struct sw_identity who,
+                         struct sw_request_line *out) SW_MUST_CHECK;
 
 /* the path of a URI: up to the first '?' or '#' */
 size_t sw_request_path_bytes(const struct sw_raw *raw);

@@ -10,18 +10,27 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define LINE_BYTES 64 /* of the processor's caches: parts of different owners share none */
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+}
+
 int sw_shared_create(struct sw_shared *s, unsigned workers, unsigned cores)
 {
     /* Untouched pages cost nothing: reports are only written while something is slow. */
     const size_t slots_bytes = workers * sizeof *s->slots;
     const size_t reports_bytes = (size_t)workers * cores * sizeof *s->reports;
-    const size_t gap = (64 - slots_bytes % 64) % 64;
-    char *at = mmap(NULL, slots_bytes + gap + reports_bytes, PROT_READ | PROT_WRITE,
-                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    const size_t mailboxes_bytes = workers * sizeof *s->mailboxes;
+    const size_t reports_at = aligned(slots_bytes), mailboxes_at = reports_at + aligned(reports_bytes);
+    char *at =
+        mmap(NULL, mailboxes_at + mailboxes_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         return -errno;
     *s = (struct sw_shared){workers, cores, (struct sw_slot *)(void *)at,
-                            (struct sw_report *)(void *)(at + slots_bytes + gap)};
+                            (struct sw_report *)(void *)(at + reports_at),
+                            (struct sw_mailbox *)(void *)(at + mailboxes_at)};
     return 0;
 }
 
@@ -33,6 +42,11 @@ struct sw_slot *sw_shared_slot(const struct sw_shared *s, unsigned worker)
 struct sw_report *sw_shared_report(const struct sw_shared *s, unsigned worker, unsigned core)
 {
     return worker < s->workers && core < s->cores ? &s->reports[(size_t)worker * s->cores + core] : NULL;
+}
+
+struct sw_mailbox *sw_shared_mailbox(const struct sw_shared *s, unsigned worker)
+{
+    return worker < s->workers ? &s->mailboxes[worker] : NULL;
 }
 
 /* No FUTEX_PRIVATE_FLAG: the waker may be another process. FUTEX_WAIT_BITSET takes an absolute monotonic time. */

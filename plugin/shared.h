@@ -6,7 +6,9 @@
 #ifndef SW_SHARED_H
 #define SW_SHARED_H
 
+#include "metrics.h"
 #include "report.h"
+#include "timeouts.h"
 
 struct sw_slot {                     /* one per worker */
     _Atomic pid_t pid, watchdog_tid; /* of the process that watches itself here, 0 = none */
@@ -17,12 +19,14 @@ struct sw_slot {                     /* one per worker */
     _Atomic uint64_t dropped;        /* events that the full channel cost */
     _Atomic uint32_t waiting;        /* events in the backlog of its process, lost if that is killed now */
     _Atomic uint64_t dropped_said;   /* of them, those the reporter has told about */
+    struct sw_counts counts;         /* what it emitted */
 };
 
 struct sw_shared {
-    unsigned workers, cores;   /* set at _create */
-    struct sw_slot *slots;     /* workers of them */
-    struct sw_report *reports; /* workers * cores */
+    unsigned workers, cores;      /* set at _create */
+    struct sw_slot *slots;        /* workers of them */
+    struct sw_report *reports;    /* workers * cores */
+    struct sw_mailbox *mailboxes; /* workers of them */
 };
 
 /* set-up: 0 or -errno */
@@ -30,6 +34,7 @@ int sw_shared_create(struct sw_shared *s, unsigned workers, unsigned cores) SW_M
 /* worker and core count from 0; NULL when out of range */
 struct sw_slot *sw_shared_slot(const struct sw_shared *s, unsigned worker);
 struct sw_report *sw_shared_report(const struct sw_shared *s, unsigned worker, unsigned core);
+struct sw_mailbox *sw_shared_mailbox(const struct sw_shared *s, unsigned worker);
 
 /* watchdog: sleep until the word changes from `seen` or the monotonic clock says until_ns */
 void sw_slot_wait(struct sw_slot *slot, uint32_t seen, uint64_t until_ns);

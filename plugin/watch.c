@@ -2,6 +2,7 @@
 
 #include "describe.h"
 #include "hook.h"
+#include "warmup.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -24,6 +25,20 @@ static struct uwsgi_core *host_core(unsigned core)
 static pthread_t thread_of(const struct sw_watch *w, unsigned core)
 {
     return uwsgi.threads > 1 && host_core(core)->thread_id ? host_core(core)->thread_id : w->main_thread;
+}
+
+/* With threads those of the cores but the first are started later, and are unknown until then. */
+static bool has_thread(unsigned core)
+{
+    return uwsgi.threads <= 1 || core == 0 || host_core(core)->thread_id;
+}
+
+int sw_watch_core_of(const struct sw_watch *w, pthread_t thread)
+{
+    for (unsigned i = 0; i < w->core_count; i++)
+        if (has_thread(i) && pthread_equal(thread_of(w, i), thread))
+            return (int)i;
+    return -1;
 }
 
 /* uWSGI makes the thread states of all cores for a further mounted application in one thread and keeps them here. */
@@ -52,8 +67,7 @@ static bool still_there(const struct sw_core *c, unsigned core)
 
 static uint64_t cpu_of(struct sw_watch *w, struct sw_core *c, unsigned core)
 {
-    const bool started = uwsgi.threads <= 1 || core == 0 || host_core(core)->thread_id;
-    if (c->tid == 0 && started)
+    if (c->tid == 0 && has_thread(core))
         c->tid = pthread_equal(thread_of(w, core), w->main_thread) ? w->pid
                                                                    : sw_eye_tid(&w->eye, thread_of(w, core));
     return c->tid ? sw_waitstate_cpu_ns(c->tid) : 0;
@@ -66,7 +80,7 @@ static void begin(struct sw_watch *w, struct sw_core *c, unsigned core, const st
     c->ended = false;
     c->status = 0;
     /* No other request ended since the core was seen idle: all CPU time of the thread since then is this one's. */
-    if (c->idle_cpu_ns > 0 && c->idle_requests == peek->who.requests) {
+    if (c->idle_cpu_ns > 0 && c->idle_requests == peek->who.requests + sw_warmup_count()) {
         c->seen_ns = c->track.start_ns;
         c->seen_cpu_ns = c->idle_cpu_ns;
     } else {
@@ -80,6 +94,11 @@ static void find_threshold(struct sw_watch *w, struct sw_core *c, unsigned core,
 {
     if (sw_request_copy(host_core(core), c->track.who, &w->raw) < 0)
         return; /* gone: the next look sees it */
+    const uint64_t hang_ns = sw_warmup_hang_ns();
+    if (hang_ns != SW_NS_NEVER) { /* a request of the warm-up: only one that hangs is reported */
+        sw_track_set_threshold(&c->track, hang_ns, true, now_ns);
+        return;
+    }
     const uint64_t threshold_ns =
         sw_config_threshold(w->setup.config, w->raw.uri, sw_request_path_bytes(&w->raw), w->raw.threshold.at,
                             w->raw.threshold.bytes);
@@ -126,16 +145,29 @@ static void add_cpu(const struct sw_core *c, const struct sw_waitstate *wait, st
     e->thread.cpu_window_ms = sw_sub_floor(now_ns, c->seen_ns) / SW_NS_PER_MS;
 }
 
-/* What is seen of the thread now, into the event; false when it could not be told whose it is. */
+/* What is seen of a thread now, into the event; true when the kernel said something of it. */
+static bool look_at(struct sw_watch *w, pthread_t thread, uintptr_t state, pid_t tid, bool with_threads)
+{
+    /* While the main thread leaves it waits for us: the kernel would show that, not the request. */
+    const bool known = !w->leaving && sw_eye_wait(&w->eye, tid, &w->wait);
+    sw_eye_look(&w->eye, thread, state, known ? &w->wait : NULL, with_threads, &w->arena, &w->event);
+    return known;
+}
+
+void sw_watch_look(struct sw_watch *w, pthread_t thread, int core)
+{
+    struct sw_event *e = &w->event;
+    e->tid = pthread_equal(thread, w->main_thread) ? w->pid : sw_eye_tid(&w->eye, thread);
+    look_at(w, thread, core >= 0 ? thread_state_of((unsigned)core) : 0, e->tid, false);
+}
+
+/* The same of a request; false when it could not be told whose it is. */
 static bool look(struct sw_watch *w, struct sw_core *c, unsigned core, bool with_threads, uint64_t now_ns)
 {
     struct sw_event *e = &w->event;
     sw_arena_reset(&w->arena);
     memset(e, 0, sizeof *e);
-    /* While the main thread leaves it waits for us: the kernel would show that, not the request. */
-    const bool known = !w->leaving && sw_eye_wait(&w->eye, c->tid, &w->wait);
-    sw_eye_look(&w->eye, thread_of(w, core), thread_state_of(core), known ? &w->wait : NULL, with_threads,
-                &w->arena, e);
+    const bool known = look_at(w, thread_of(w, core), thread_state_of(core), c->tid, with_threads);
     if (known && !w->eye.shared_thread) /* else it is the CPU time of all requests on the thread */
         add_cpu(c, &w->wait, e, now_ns);
     return still_there(c, core);
@@ -291,7 +323,7 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core, bool sampling)
     c->previous_look = now;
     if (!peek.running) {
         c->idle_cpu_ns = w->eye.shared_thread ? 0 : cpu_of(w, c, core);
-        c->idle_requests = peek.who.requests;
+        c->idle_requests = peek.who.requests + sw_warmup_count();
         return SW_NS_NEVER;
     }
     if (c->ended)
@@ -309,7 +341,8 @@ uint64_t sw_watch_core(struct sw_watch *w, unsigned core, bool sampling)
         if (sw_track_due(&c->track, now_ns) && !c->unfreed)
             open_report(w, c, core, &peek, phase, now_ns);
     }
-    return c->ended ? SW_NS_NEVER : sw_track_next_ns(&c->track, now_ns, w->least_threshold_ns);
+    const uint64_t least_ns = sw_min_u64(w->least_threshold_ns, sw_warmup_hang_ns());
+    return c->ended ? SW_NS_NEVER : sw_track_next_ns(&c->track, now_ns, least_ns);
 }
 
 /* ---- the end of the worker ---- */

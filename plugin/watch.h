@@ -43,6 +43,7 @@ struct sw_watch {
     bool leaving; /* the process is in exit() */
     struct sw_event event;
     struct sw_report_data snapshot;
+    struct sw_timeout_data timeout;
     struct sw_arena arena;
     char arena_bytes[SW_ARENA_BYTES];
 };
@@ -51,6 +52,16 @@ struct sw_watch {
  * look at it is needed. */
 uint64_t sw_watch_core(struct sw_watch *w, unsigned core, bool sampling);
 struct sw_moment sw_watch_now(void);
+
+/* Any thread: the core that this thread serves; -1 = none. */
+int sw_watch_core_of(const struct sw_watch *w, pthread_t thread);
+/* What is seen of a thread (of a core; -1 = of none) now, added to the event of w. */
+void sw_watch_look(struct sw_watch *w, pthread_t thread, int core);
+
+/* watch_timeouts.c: timeouts that the application reports in this process are told by this watchdog from now on. */
+void sw_watch_timeouts_open(struct sw_watch *w);
+/* Tells what was reported since. Before the reports of the same requests end: they share an id. */
+void sw_watch_timeouts(struct sw_watch *w);
 
 /* Harakiri takes its aim: a last picture of every slow request. final: the kill follows, so the reports end; without
  * it (a graceful signal first) they get an update. When nothing is slow yet, the longest-running request is. */

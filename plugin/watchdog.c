@@ -3,6 +3,7 @@
 #include "ending.h"
 #include "hook.h"
 #include "log.h"
+#include "warmup.h"
 #include "watch.h"
 #include <errno.h>
 #include <poll.h>
@@ -36,7 +37,7 @@ static uint64_t pass(struct sw_watch *w)
 {
     const uint64_t start_ns = sw_now_ns();
     const bool sampling = start_ns >= w->sampler.next_ns;
-    uint64_t next_ns = sw_add_sat(start_ns, w->least_threshold_ns);
+    uint64_t next_ns = sw_add_sat(start_ns, sw_min_u64(w->least_threshold_ns, sw_warmup_hang_ns()));
     for (unsigned i = 0; i < w->core_count; i++)
         next_ns = sw_min_u64(next_ns, sw_watch_core(w, i, sampling));
     if (sampling)
@@ -81,6 +82,7 @@ static void *watch_thread(void *arg)
         const uint32_t seen = atomic_load(&w->slot->wake);
         if (atomic_load(&dog.stop))
             break;
+        sw_watch_timeouts(w);
         answer(w);
         uint64_t next_ns = pass(w);
         if (!sw_emitter_flush(&w->emitter))
@@ -89,6 +91,7 @@ static void *watch_thread(void *arg)
         sw_slot_wait(w->slot, seen, next_ns);
     }
     w->leaving = true;
+    sw_watch_timeouts(w);
     if (atomic_load(&dog.harakiri))
         sw_watch_harakiri(w, true);
     sw_watch_leave(w, atomic_load(&dog.reason));
@@ -124,6 +127,7 @@ static struct sw_watch *watch_new(const struct sw_watchdog_setup *setup)
     sw_arena_init(&w->arena, w->arena_bytes, sizeof w->arena_bytes);
     sw_emitter_init(&w->emitter, setup->channel, &w->slot->dropped, &w->slot->waiting, setup->host,
                     setup->config->log);
+    w->emitter.counts = &w->slot->counts;
     return w;
 }
 
@@ -161,6 +165,7 @@ int sw_watchdog_start(const struct sw_watchdog_setup *setup)
         return -ENOMEM;
     /* An earlier process of this worker may have died with reports open, faster than the master looked. */
     atomic_store(&w->slot->watchdog_tid, 0);
+    sw_end_timeouts_of_dead(setup->shared, (unsigned)w->worker - 1, &setup->config->redact, &w->emitter);
     sw_end_reports_of_dead(setup->shared, (unsigned)w->worker - 1, &w->emitter);
     atomic_store(&w->slot->kill_follows, false);
     atomic_store(&w->slot->answered, atomic_load(&w->slot->asked));
@@ -174,6 +179,7 @@ int sw_watchdog_start(const struct sw_watchdog_setup *setup)
         return err;
     }
     dog.running = true;
+    sw_watch_timeouts_open(w);
     return 0;
 }
 

@@ -6,7 +6,7 @@ import sys
 from benchlib import BENCH, RESULTS
 
 PAGE = BENCH.parents[1] / "docs" / "benchmarks.md"
-ORDER = ("throughput", "latency", "stalls", "pause", "memory", "reader")
+ORDER = ("throughput", "latency", "stalls", "pause", "memory", "reader", "timeouts")
 
 HEAD = """# Benchmarks
 
@@ -22,8 +22,8 @@ build/venv/bin/python tests/bench/report.py     # writes this page from build/be
 ```
 
 Each script under `tests/bench/` can be run alone with `build/venv/bin/python`, when `make all venv` has been run.
-`BENCH_QUICK=1` does a tenth of the work, to see whether it runs. The JSON files hold every single measurement. `wrk`
-and `valgrind` are needed (Debian has both).
+`BENCH_QUICK=1` does a tenth of the work, to see whether it runs. The JSON files hold every single measurement. `wrk`,
+`valgrind` and `strace` are needed (Debian has all three).
 """
 
 

@@ -3,7 +3,10 @@
 import os
 import re
 import shutil
+import site
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from harness import BUILD, PYTHON_PLUGIN, REPO, UWSGI
 
 PLUGIN = BUILD / "slowwatch_plugin.so"
 READY = "slowwatch: .*watching "
+PYTHON_VERSION = sysconfig.get_python_version()
 
 
 def output(*command, **kwargs):
@@ -72,8 +76,11 @@ def copy_of_build(folder):
     return folder
 
 
-def test_only_the_plugin_struct_is_exported():
-    assert symbols(PLUGIN, "--defined-only") == {"slowwatch_plugin"}
+EXPORTED = {"slowwatch_plugin", "slowwatch_timeout_report"}  # for uWSGI, for the Python package
+
+
+def test_only_what_others_look_for_is_exported():
+    assert symbols(PLUGIN, "--defined-only") == EXPORTED
 
 
 def test_every_symbol_needed_is_there_whatever_the_load_order():
@@ -116,6 +123,9 @@ def test_the_wrong_uwsgi_is_refused_in_one_line(foreign_build, uwsgi):
 def test_build_plugin_of_uwsgi_works_too(tmp_path, uwsgi):
     sources = tmp_path / "plugin"
     shutil.copytree(REPO / "plugin", sources, ignore=shutil.ignore_patterns("__pycache__"))
+    contract = Path("pyshim", "slowwatch", "timeout_abi.h")
+    (tmp_path / contract).parent.mkdir(parents=True)
+    shutil.copy(REPO / contract, tmp_path / contract)
     env = {**os.environ, "PYTHON": "/usr/bin/python3"}
     log = output(UWSGI, "--build-plugin", "plugin", cwd=tmp_path, env=env)
     assert "slowwatch plugin built" in log
@@ -125,29 +135,57 @@ def test_build_plugin_of_uwsgi_works_too(tmp_path, uwsgi):
         identity.search((tmp_path / ".uwsgi_plugins_builder" / "uwsgi_identity.h").read_text())[1]
         == identity.search((BUILD / "uwsgi_identity.h").read_text())[1]
     )
-    assert symbols(tmp_path / "slowwatch_plugin.so", "--defined-only") == {"slowwatch_plugin"}
+    assert symbols(tmp_path / "slowwatch_plugin.so", "--defined-only") == EXPORTED
     server = uwsgi(plugin_dir=tmp_path)
     server.wait_log(READY)
 
 
-@pytest.mark.parametrize("arguments", [[], ["PREFIX=/opt/sw"], ["PLUGIN_DIR=/srv/plugins"]])
+@pytest.mark.parametrize("arguments", [[], ["PREFIX=/opt/sw"], ["PLUGIN_DIR=/srv/plugins", "PYTHON_DIR=/srv/python"]])
 def test_install_puts_it_where_it_was_asked(tmp_path, own_build, arguments):
     flags = (BUILD / "uwsgi.cflags").read_text()
     own = re.search(r'-DUWSGI_PLUGIN_DIR="\\"(.*?)\\""', flags)[1]
-    folder = {
-        "": own if own.startswith("/") else "/usr/local/lib/uwsgi/plugins",
-        "PREFIX=/opt/sw": "/opt/sw/lib/uwsgi/plugins",
-        "PLUGIN_DIR=/srv/plugins": "/srv/plugins",
-    }["".join(arguments)]
+    folder, packages = {
+        "": (own if own.startswith("/") else "/usr/local/lib/uwsgi/plugins", site.getsitepackages()[0]),
+        "PREFIX=/opt/sw": ("/opt/sw/lib/uwsgi/plugins", f"/opt/sw/lib/python{PYTHON_VERSION}/site-packages"),
+        "PLUGIN_DIR=/srv/plugins": ("/srv/plugins", "/srv/python"),
+    }["".join(arguments[:1])]
     root = tmp_path / "root"
-    same = [f"B={own_build}", f"UWSGI={UWSGI}", f"DESTDIR={root}", *arguments]
+    same = [f"B={own_build}", f"UWSGI={UWSGI}", f"PYTHON={sys.executable}", f"DESTDIR={root}", *arguments]
     log = make(*same, "install")
-    installed = [path for path in root.rglob("*") if path.is_file()]
-    assert installed == [Path(f"{root}{folder}/slowwatch_plugin.so")]
-    assert installed[0].read_bytes() == PLUGIN.read_bytes()
+    package = {path.name: path for path in (BUILD / "python" / "slowwatch").iterdir() if path.is_file()}
+    installed = {str(path)[len(str(root)) :]: path for path in root.rglob("*") if path.is_symlink() or path.is_file()}
+    link = installed.pop(f"{folder}/slowwatch_python/slowwatch")
+    assert os.readlink(link) == f"{packages}/slowwatch"
+    built = {f"{folder}/slowwatch_plugin.so": PLUGIN}
+    built.update({f"{packages}/slowwatch/{name}": path for name, path in package.items()})
+    assert set(installed) == set(built)
+    for name in built:
+        assert installed[name].read_bytes() == built[name].read_bytes()
     assert (f"plugin-dir = {folder} " in log) == (folder != own)
     make(*same, "uninstall")
-    assert not installed[0].exists()
+    assert [path for path in root.rglob("*") if path.is_symlink() or path.is_file() or "slowwatch" in path.name] == []
+
+
+def test_uninstall_leaves_what_is_not_ours(tmp_path, own_build):
+    same = [f"B={own_build}", f"UWSGI={UWSGI}", f"DESTDIR={tmp_path}/root", "PLUGIN_DIR=/plugins", "PYTHON_DIR=/python"]
+    make(*same, "install")
+    others = [tmp_path / "root" / name for name in ("plugins/python3_plugin.so", "python/slowwatch/local.py")]
+    for path in others:
+        path.touch()
+    make(*same, "uninstall")
+    assert sorted(path for path in tmp_path.rglob("root/*/**/*") if path.is_file()) == others
+
+
+def test_another_python_rebuilds_the_package(tmp_path):
+    """Any interpreter whose extensions have another name; the one of before leaves nothing."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n"{sys.executable}" "$@" | sed "s/^suffix .*/suffix .other.so/"\n')
+    python.chmod(0o755)
+    build = copy_of_build(tmp_path / "build")
+    log = make(f"B={build}", f"PYTHON={python}", f"{build}/python/.ready")
+    assert f"{build}/extension/_deadline.o" in log
+    extensions = [path.name for path in build.glob("python/slowwatch/_deadline*")]
+    assert extensions == ["_deadline.other.so"]
 
 
 def test_docs_show_the_option_table():

@@ -95,7 +95,7 @@ def test_configuration_parses(path):
 def literals_of(call, source):
     """The format of each call of this function, its string literals joined."""
     literal = r'"(?:[^"\\]|\\.)*"'
-    for found in re.finditer(rf"\b{call}\(\s*(?:&?r,\s*|[a-z]+,\s*)?({literal}(?:\s*{literal})*)", source):
+    for found in re.finditer(rf"\b{call}\(\s*(?:[&a-z]+,\s*(?:SW_\w+,\s*)?)?({literal}(?:\s*{literal})*)", source):
         pieces = re.findall(literal, found[1])
         yield "".join(piece[1:-1] for piece in pieces).replace('\\"', '"')
 
@@ -105,8 +105,9 @@ def log_patterns():
     formats = {"watching %s"}  # the summary is put together piece by piece
     for path in sorted((REPO / "plugin").glob("*.c")):
         source = read(path)
-        for call in ("sw_log", "conflict", "note"):
-            formats |= set(literals_of(call, source))
+        formats |= set(literals_of("sw_log", source))
+        for one in literals_of("sw_doctor_found", source):
+            formats |= {f"{one} [%s]", f"note: {one} [%s]"}
         if path.name == "plugin.c":  # before there is a log
             refusal = next(one for one in literals_of("fprintf", source) if "another uWSGI" in one)
             formats.add(refusal.removeprefix("slowwatch: ").removesuffix("\\n"))
@@ -127,10 +128,9 @@ def test_quoted_log_line_is_written_somewhere(line):
 
 
 def fields_of_events():
-    names = set(
-        re.findall(r"\b(?:EVENT|REQUEST|STATE|FRAME|PLACE|THREAD)\((\w+),", read(REPO / "plugin/event_fields.c"))
-    )
-    names |= set(re.findall(r'^    \{"(\w+)", offsetof', read(REPO / "plugin/event_fields.c"), re.MULTILINE))
+    tables = read(REPO / "plugin/event_fields.c")
+    names = set(re.findall(r"\b(?:EVENT|REQUEST|STATE|FRAME|PLACE|THREAD|TIMEOUT|WARMUP)\((\w+),", tables))
+    names |= set(re.findall(r'^    \{"(\w+)", offsetof', tables, re.MULTILINE))
     names |= set(re.findall(r'\bput_(?:key|number)\(w, "(\w+)"', read(REPO / "plugin/event.c")))
     assert len(names) >= 45
     return names - {"member"}  # the parameter of those macros
@@ -144,10 +144,10 @@ def test_every_field_of_an_event_is_explained():
 
 def test_every_kind_of_event_is_explained():
     kinds = re.findall(r'\[SW_EVENT_\w+\] = "(\w+)"', read(REPO / "plugin/event_fields.c"))
-    titles = re.findall(r'\[SW_EVENT_\w+\] = "([a-z ]+)"', read(REPO / "plugin/render.c"))
-    rows = re.findall(r"^\| `([a-z ]+)` \| `(\w+)` \|", read(REPO / "docs" / "reading-a-report.md"), re.MULTILINE)
+    titles = re.findall(r'\[SW_EVENT_\w+\] = "([a-z -]+)"', read(REPO / "plugin/render_headline.c"))
+    rows = re.findall(r"^\| `([a-z -]+)` \| `(\w+)` \|", read(REPO / "docs" / "reading-a-report.md"), re.MULTILINE)
     assert rows == list(zip(titles, kinds))
-    assert len(rows) == 5
+    assert len(rows) == 7
 
 
 # ---- links ----

@@ -103,6 +103,11 @@ static int some_int(void)
     return (int)(rnd() >> 33);
 }
 
+static uint64_t some_us(void)
+{
+    return some_u64() / SW_NS_PER_US * SW_NS_PER_US; /* the wire has whole ms */
+}
+
 static uint64_t some_wall(void)
 {
     return (rnd() % UINT64_C(4102444800000)) * SW_NS_PER_US; /* whole ms until 2100 */
@@ -184,6 +189,17 @@ static void some_event(struct sw_event *e, struct sw_arena *a)
     e->other_looks = some_u64();
     e->reason = maybe_text(a);
     e->fingerprint = chance(2) ? NULL : "00ff00ff00ff00ff";
+    if (e->kind == SW_EVENT_TIMEOUT)
+        e->timeout = (struct sw_event_timeout){some_text(a), some_text(a), some_us(), some_us()};
+    if (e->kind == SW_EVENT_WARMUP)
+        e->warmup = (struct sw_event_warmup){.method = some_text(a),
+                                             .path = some_text(a),
+                                             .result = some_text(a),
+                                             .why = maybe_text(a),
+                                             .status = chance(2) ? 0 : some_int(),
+                                             .attempt = below(4) * 1073741824U,
+                                             .took_us = some_us(),
+                                             .bytes = some_u64()};
     assert_false(a->cut);
 }
 
@@ -266,6 +282,18 @@ static void same_event(const struct sw_event *a, const struct sw_event *b)
     SAME(a, b, other_looks);
     same_text(a->reason, b->reason);
     same_text(a->fingerprint, b->fingerprint);
+    same_text(a->timeout.outcome, b->timeout.outcome);
+    same_text(a->timeout.exception, b->timeout.exception);
+    SAME(a, b, timeout.limit_us);
+    SAME(a, b, timeout.late_us);
+    same_text(a->warmup.method, b->warmup.method);
+    same_text(a->warmup.path, b->warmup.path);
+    same_text(a->warmup.result, b->warmup.result);
+    same_text(a->warmup.why, b->warmup.why);
+    SAME(a, b, warmup.status);
+    SAME(a, b, warmup.attempt);
+    SAME(a, b, warmup.took_us);
+    SAME(a, b, warmup.bytes);
 }
 
 /* ---- helpers ---- */
@@ -378,6 +406,58 @@ static void the_shape_is_the_contract(void **state)
         "\"line\":3,\"function\":\"loop\"}]}}],"
         "\"timeline\":[{\"file\":\"/srv/app/db.py\",\"line\":88,\"function\":\"fetch\",\"looks\":91}],"
         "\"other_looks\":9}");
+}
+
+static void has(const char *part)
+{
+    if (!strstr(json, part))
+        fail_msg("no %s in %s", part, json);
+}
+
+static void a_timeout_and_a_warmup_have_a_part_of_their_own(void **state)
+{
+    (void)state;
+    struct sw_event e = plain_event(), back;
+    e.timeout = (struct sw_event_timeout){"raised", "RuntimeError", 500000, 1499};
+    e.warmup = (struct sw_event_warmup){"GET", "/health", "ok", "first start", 200, 1, 1503000, 1234};
+    must_encode(&e, SW_EVENT_MAX_BYTES);
+    assert_null(strstr(json, "\"timeout\""));
+    assert_null(strstr(json, "\"warmup\""));
+    e.kind = SW_EVENT_TIMEOUT;
+    must_encode(&e, SW_EVENT_MAX_BYTES);
+    has("\"event\":\"timeout\",");
+    has(",\"timeout\":{\"outcome\":\"raised\",\"exception\":\"RuntimeError\",\"limit_ms\":500,\"late_ms\":1}"
+        ",");
+    assert_null(strstr(json, "\"warmup\""));
+    has("\"elapsed_ms\":10000,\"threshold_ms\":10000,");
+    e.kind = SW_EVENT_WARMUP;
+    e.elapsed_ms = e.threshold_ms = 0; /* left out: only a report always has them */
+    must_encode(&e, SW_EVENT_MAX_BYTES);
+    assert_null(strstr(json, "elapsed_ms"));
+    assert_null(strstr(json, "threshold_ms"));
+    has("\"event\":\"warmup\",");
+    has(",\"warmup\":{\"method\":\"GET\",\"path\":\"/health\",\"result\":\"ok\",\"why\":\"first start\","
+        "\"status\":200,\"attempt\":1,\"took_ms\":1503,\"bytes\":1234},");
+    e.warmup = (struct sw_event_warmup){.took_us = UINT64_MAX}; /* nothing known */
+    must_decode(&back, json, must_encode(&e, SW_EVENT_MAX_BYTES));
+    has(",\"warmup\":{\"method\":\"\",\"path\":\"\",\"result\":\"\",\"took_ms\":18446744073709551,\"bytes\":"
+        "0},");
+    assert_true(back.warmup.took_us == UINT64_MAX / SW_NS_PER_US * SW_NS_PER_US);
+}
+
+static void which_kinds_end_a_report(void **state)
+{
+    (void)state;
+    unsigned ends = 0, of_report = 0;
+    for (unsigned kind = 0; kind < SW_EVENT_KINDS; kind++) {
+        assert_string_not_equal(sw_event_kind_name((enum sw_event_kind)kind), "unknown");
+        ends += sw_event_is_end((enum sw_event_kind)kind);
+        of_report += sw_event_is_of_report((enum sw_event_kind)kind);
+    }
+    assert_int_equal(ends, 3);
+    assert_int_equal(of_report, 5);
+    assert_false(sw_event_is_of_report(SW_EVENT_TIMEOUT) || sw_event_is_of_report(SW_EVENT_WARMUP));
+    assert_false(sw_event_is_end(SW_EVENT_TIMEOUT) || sw_event_is_end(SW_EVENT_WARMUP));
 }
 
 static void random_events_come_back_as_they_were(void **state)
@@ -546,7 +626,7 @@ static void anything_fits_into_the_least_room(void **state)
             places[i] = (struct sw_timeline_place){s, s, INT32_MAX, INT64_MAX};
         for (unsigned i = 0; i < SW_COUNT(threads); i++)
             threads[i] = (struct sw_event_thread){UINT64_MAX, INT32_MAX, true, {frames, 12, UINT32_MAX, s}};
-        struct sw_event e = {.kind = SW_EVENT_SLOW_REQUEST_UPDATE,
+        struct sw_event e = {.kind = SW_EVENT_WARMUP, /* the one with most text of its own */
                              .id = s,
                              .time_us = UINT64_MAX,
                              .host = s,
@@ -572,7 +652,11 @@ static void anything_fits_into_the_least_room(void **state)
                              .looks = UINT64_MAX,
                              .other_looks = UINT64_MAX,
                              .reason = s,
-                             .fingerprint = s};
+                             .fingerprint = s,
+                             .timeout = {s, s, UINT64_MAX, UINT64_MAX},
+                             .warmup = {s, s, s, s, INT32_MIN, UINT32_MAX, UINT64_MAX, UINT64_MAX}};
+        must_encode(&e, SW_EVENT_ROOM_MIN);
+        e.kind = SW_EVENT_TIMEOUT;
         must_encode(&e, SW_EVENT_ROOM_MIN);
         e.id = ID;
         e.fingerprint = "00ff00ff00ff00ff";
@@ -597,9 +681,13 @@ static void too_little_room_is_an_error(void **state)
 
 /* ---- decode ---- */
 
-#define HEAD                                                                                                 \
-    "{\"schema\":1,\"event\":\"slow_request\",\"id\":\"" ID "\",\"time\":\"2023-11-14T22:13:20.123Z\","
-#define BASE HEAD "\"worker\":1,\"core\":0,\"pid\":9,\"elapsed_ms\":1,\"threshold_ms\":1"
+#define HEAD_OF(kind)                                                                                        \
+    "{\"schema\":1,\"event\":\"" kind "\",\"id\":\"" ID "\",\"time\":\"2023-11-14T22:13:20.123Z\","
+#define REST    "\"worker\":1,\"core\":0,\"pid\":9,\"elapsed_ms\":1,\"threshold_ms\":1"
+#define HEAD    HEAD_OF("slow_request")
+#define BASE    HEAD REST
+#define TIMEOUT HEAD_OF("timeout") REST
+#define WARMUP  HEAD_OF("warmup") REST
 
 static void unknown_fields_are_ignored(void **state)
 {
@@ -664,6 +752,20 @@ static void wrong_events_are_refused_with_a_reason(void **state)
         {BASE ",\"timeline\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}", "too many: timeline"},
         {BASE ",\"timeline\":[{\"file\":\"a\",\"function\":\"b\"}]}", "missing: looks"},
         {BASE ",\"other_looks\":[]}", "range: other_looks"},
+        {TIMEOUT "}", "not an object: timeout"},
+        {TIMEOUT ",\"timeout\":\"raised\"}", "not an object: timeout"},
+        {TIMEOUT ",\"timeout\":{\"outcome\":\"raised\",\"exception\":\"E\",\"limit_ms\":500}}",
+         "missing: late_ms"},
+        {TIMEOUT ",\"timeout\":{\"outcome\":\"raised\",\"exception\":\"E\",\"limit_ms\":-1,\"late_ms\":0}}",
+         "range: limit_ms"},
+        {TIMEOUT ",\"timeout\":{\"outcome\":7,\"exception\":\"E\",\"limit_ms\":1,\"late_ms\":0}}",
+         "not a string: outcome"},
+        {WARMUP "}", "not an object: warmup"},
+        {WARMUP ",\"warmup\":{\"method\":\"GET\"}}", "missing: path"},
+        {WARMUP ",\"warmup\":{\"method\":\"GET\",\"path\":\"/\",\"result\":\"ok\",\"attempt\":-1}}",
+         "range: attempt"},
+        {WARMUP ",\"warmup\":{\"method\":\"GET\",\"path\":\"/\",\"result\":\"ok\",\"attempt\":4294967296}}",
+         "range: attempt"},
     };
     for (unsigned i = 0; i < SW_COUNT(cases); i++) {
         struct sw_event e;
@@ -766,6 +868,8 @@ int main(void)
 #ifdef COUNT_ALLOCATIONS
         cmocka_unit_test(encoding_allocates_nothing),
 #endif
+        cmocka_unit_test(a_timeout_and_a_warmup_have_a_part_of_their_own),
+        cmocka_unit_test(which_kinds_end_a_report),
         cmocka_unit_test(outer_frames_go_before_inner_ones),
         cmocka_unit_test(threads_go_before_frames),
         cmocka_unit_test(more_than_the_limits_is_cut_to_them),

@@ -52,6 +52,25 @@ static void a_report_ends_once(void **state)
     assert_false(sw_recent_event(&recent, &died));
 }
 
+static void what_is_of_no_report_neither_names_nor_ends_one(void **state)
+{
+    (void)state;
+    const char *id = "22222222222222222222222222222222";
+    struct sw_event timeout = event(id, SW_EVENT_TIMEOUT, &g);
+    struct sw_event first = event(id, SW_EVENT_SLOW_REQUEST, &f);
+    struct sw_event end = event(id, SW_EVENT_REQUEST_FINISHED, NULL);
+    struct sw_event late = event(id, SW_EVENT_TIMEOUT, NULL);
+    struct sw_event other = event("33333333333333333333333333333333", SW_EVENT_SLOW_REQUEST, &f);
+    assert_true(sw_recent_event(&recent, &timeout));
+    assert_true(sw_recent_event(&recent, &first));
+    assert_true(sw_recent_event(&recent, &other));
+    assert_string_equal(first.fingerprint, other.fingerprint);
+    assert_string_not_equal(timeout.fingerprint, first.fingerprint);
+    assert_true(sw_recent_event(&recent, &end));
+    assert_true(sw_recent_event(&recent, &late)); /* told after the end, and told all the same */
+    assert_null(late.fingerprint);
+}
+
 static void the_oldest_is_forgotten(void **state)
 {
     (void)state;
@@ -73,6 +92,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_events_of_a_report_have_its_first_fingerprint),
         cmocka_unit_test(a_report_ends_once),
+        cmocka_unit_test(what_is_of_no_report_neither_names_nor_ends_one),
         cmocka_unit_test(the_oldest_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

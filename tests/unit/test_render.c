@@ -197,6 +197,74 @@ static void each_kind_has_its_headline(void **state)
     lacks(headline(&e), "harakiri");
 }
 
+static void a_timeout_says_what_became_of_it(void **state)
+{
+    (void)state;
+    struct sw_event e = slow();
+    e.kind = SW_EVENT_TIMEOUT;
+    e.has_harakiri = false;
+    e.thread = (struct sw_event_state){0};
+    e.stack = (struct sw_stack){frames, 1, 0, NULL};
+    e.timeout = (struct sw_event_timeout){"raised", "RuntimeError", 500000, 1200};
+    assert_string_equal(
+        rendered(&e), "slowwatch: timeout " ID
+                      ": GET /orders/17 on worker 2 core 0 (pid 4711): RuntimeError raised after 0.5 s\n"
+                      "Traceback (most recent call last):\n  File \"/srv/app/views.py\", line 41, in order\n"
+                      "    rows = db.fetch(q)\n");
+    e.timeout.outcome = "swallowed";
+    contains(headline(&e),
+             "(pid 4711): RuntimeError was raised after 0.5 s and swallowed: the block went on");
+    e.timeout = (struct sw_event_timeout){"stuck", "TooSlow", 20000000, 1004000};
+    e.thread = (struct sw_event_state){.state = "waiting", .syscall = "futex", .gil = "released"};
+    contains(rendered(&e), "(pid 4711): the limit of 20 s passed 1.0 s ago, and TooSlow could not be raised: "
+                           "the thread is in a call that does not return\n"
+                           "waiting in futex, GIL released\nTraceback");
+    static const struct {
+        uint64_t us;
+        const char *shown;
+    } limits[] = {{0, "after 0 s"},         {1, "after 0.000001 s"},
+                  {250000, "after 0.25 s"}, {10100000, "after 10.1 s"},
+                  {60000000, "after 60 s"}, {UINT64_MAX, "after 18446744073709.551615 s"}};
+    for (unsigned i = 0; i < SW_COUNT(limits); i++) {
+        e.timeout = (struct sw_event_timeout){"raised", "E", limits[i].us, 0};
+        contains(headline(&e), limits[i].shown);
+    }
+    memset(&e.request, 0, sizeof e.request);
+    e.core = -1;
+    contains(headline(&e), ": outside of a request on worker 2 (pid 4711): E raised after");
+}
+
+static void a_warmup_is_one_line_or_says_what_to_do(void **state)
+{
+    (void)state;
+    struct sw_event e = {.kind = SW_EVENT_WARMUP, .id = ID, .worker = 2, .pid = 4711};
+    e.warmup = (struct sw_event_warmup){"GET", "/health", "ok", "first start", 200, 1, 1503000, 1234};
+    e.reason = "not for this one";
+    assert_string_equal(rendered(&e),
+                        "slowwatch: warm-up of worker 2 (pid 4711): GET /health → 200, 1,234 bytes "
+                        "in 1503 ms (first start)\n");
+    e.warmup.why = NULL;
+    e.warmup.bytes = 1000000;
+    contains(headline(&e), "→ 200, 1,000,000 bytes in 1503 ms");
+    lacks(headline(&e), "ms (");
+    e.warmup.bytes = 1;
+    contains(headline(&e), ", 1 byte in");
+    e.warmup.bytes = UINT64_MAX;
+    contains(headline(&e), ", 18,446,744,073,709,551,615 bytes in");
+    e.warmup = (struct sw_event_warmup){"GET", "/health", "timed out", "harakiri", 0, 2, 30000000, 0};
+    e.reason = "the worker accepts requests\nall the same";
+    e.has_stack = true;
+    e.stack = (struct sw_stack){frames + 1, 1, 0, NULL};
+    assert_string_equal(
+        rendered(&e),
+        "slowwatch: warm-up of worker 2 (pid 4711) timed out: GET /health → no answer in 30000 ms "
+        "(harakiri, attempt 2): the worker accepts requests\\nall the same\n"
+        "Traceback (most recent call last):\n  File \"/srv/app/db.py\", line 88, in fetch\n"
+        "    return self.conn.recv(65536)\n");
+    e.warmup.why = NULL;
+    contains(headline(&e), " ms (attempt 2): the worker");
+}
+
 static void the_wait_line_says_what_is_known(void **state)
 {
     (void)state;
@@ -274,6 +342,8 @@ static void client_bytes_stay_on_their_line(void **state)
     e.app = evil;
     e.reason = evil;
     e.request = (struct sw_event_request){evil, evil, evil, evil, evil, evil, evil, evil, 0, 0, 0};
+    e.timeout = (struct sw_event_timeout){evil, evil, 1, 1};
+    e.warmup = (struct sw_event_warmup){evil, evil, evil, evil, 0, 0, 0, 0};
     e.thread = (struct sw_event_state){.state = evil, .syscall = evil, .wait = evil, .gil = evil};
     e.stack = (struct sw_stack){&bad, 1, 0, evil};
     e.timeline = &at;
@@ -398,6 +468,8 @@ int main(void)
         cmocka_unit_test(everything_known_is_in_the_entry),
         cmocka_unit_test(nothing_known_is_left_out),
         cmocka_unit_test(each_kind_has_its_headline),
+        cmocka_unit_test(a_timeout_says_what_became_of_it),
+        cmocka_unit_test(a_warmup_is_one_line_or_says_what_to_do),
         cmocka_unit_test(the_wait_line_says_what_is_known),
         cmocka_unit_test(recursion_is_collapsed_as_python_does),
         cmocka_unit_test(few_of_many_places_are_shown),

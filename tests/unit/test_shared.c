@@ -21,7 +21,11 @@ static void out_of_range_is_null(void **state)
     assert_non_null(sw_shared_report(&s, 1, 2));
     assert_null(sw_shared_report(&s, 1, 3));
     assert_null(sw_shared_report(&s, 2, 0));
+    assert_non_null(sw_shared_mailbox(&s, 1));
+    assert_null(sw_shared_mailbox(&s, 2));
     memset(sw_shared_report(&s, 1, 2), 0xff, sizeof(struct sw_report)); /* the last one is whole */
+    assert_int_equal(sw_shared_mailbox(&s, 0)->numbers, 0); /* and ends before the first of these */
+    memset(sw_shared_mailbox(&s, 1), 0xff, sizeof(struct sw_mailbox));
 }
 
 static void another_process_answers(void **state)

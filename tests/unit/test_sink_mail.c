@@ -304,6 +304,8 @@ static void other_kinds_do_not_count(void **state)
     begin();
     give(SW_EVENT_SLOW_REQUEST_UPDATE, 1, 1, START);
     give(SW_EVENT_REQUEST_FINISHED, 1, 2, START);
+    give(SW_EVENT_TIMEOUT, 1, 3, START);
+    give(SW_EVENT_WARMUP, 1, 4, START);
     run(START, START + HOUR);
     assert_int_equal(fake.started, 0);
 }
