@@ -195,7 +195,7 @@ lint: ## formatting and static checks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-C_FILES = $(wildcard $(foreach d,plugin pyshim/slowwatch tools tests/unit tests/fuzz tests/pyreader tests/mail tests/bench,$(d)/*.c $(d)/*.h))
+C_FILES = $(wildcard $(foreach d,plugin pyshim/slowwatch tools tests/unit tests/fuzz tests/pyreader tests/mail tests/warmup tests/bench,$(d)/*.c $(d)/*.h))
 
 format: venv ## what lint asks for, done
 	clang-format -i $(C_FILES)

@@ -6,6 +6,7 @@ the exception. One that keeps the main thread busy gets it from the signal, as t
 
 The extension calls current() when a block or shield is entered or left, and in its signal handler: at any bytecode of
 the main thread, in here too. Nothing here imports greenlet, gevent or asyncio; they may be half imported just now.
+Strands are kept as long as the greenlet or task lives, which they do not keep alive.
 """
 
 import sys
@@ -18,12 +19,11 @@ from ._deadline import Strand
 # A loop on libuv counts whole milliseconds, so its timer may come too early: then it is set again.
 EARLY_S = 0.001
 EARLY_TIMES = 3
-RUNNING_S = 0.05  # until a task is looked at again that cannot be cancelled now
+BUSY_S = 0.05  # until a task is looked at again that could not be cancelled
 
 CANCEL_MESSAGE = "the time limit of a block has passed"
-
-COUNTED = sys.version_info >= (3, 11)
-HAS_MESSAGES = sys.version_info >= (3, 9)
+TASKS_COUNT_CANCELS = sys.version_info >= (3, 11)
+CANCELS_HAVE_MESSAGES = sys.version_info >= (3, 9)
 
 _strands = {}  # id of a greenlet or task -> its strand
 
@@ -36,17 +36,16 @@ def current():
     hub = get_hub() if get_hub else None
     task = _running_task(greenlet, hub)
     if task is not None:
-        return _strand_of(task, _Task if COUNTED else _UncountedTask)
+        return _strand_of(task, _Task if TASKS_COUNT_CANCELS else _UncountedTask)
     if greenlet is None:
         return None
-    if hub is None:
-        # The main greenlet may start its hub within the block. Other threads are reached without.
-        is_thread = _is_trunk(greenlet) and not (get_hub and _is_main_thread())
-        return None if is_thread else _strand_of(greenlet, _Greenlet)
-    if greenlet is not hub:
-        return _strand_of(greenlet, _Greenlet)
-    _set_timers_late(hub)
-    return _strand_of(hub, _Strand)
+    if hub is None and _is_trunk(greenlet):
+        # The main thread may start its hub within the block. No other thread has one for sure.
+        return _strand_of(greenlet, _Greenlet) if get_hub and _is_main_thread() else None
+    if greenlet is hub:
+        _set_timers_late(hub)
+        return None
+    return _strand_of(greenlet, _Greenlet)
 
 
 def _loaded(module, name):
@@ -59,8 +58,6 @@ def _strand_of(owner, kind):
 
 
 class _Strand(Strand):
-    """Of a greenlet that no loop knows, or of the hub: it gets the exception only while it runs."""
-
     __slots__ = ("owner",)
 
     def __init__(self, owner):
@@ -81,27 +78,27 @@ class _Timer:
         self.tries = EARLY_TIMES
 
     def fire(self):
-        """The loop calls it when the time is up."""
+        """The loop says that the time is up."""
         owner = self.strand.owner()
-        if owner is None or self.strand.ended(owner):
+        if owner is None or self.strand.is_over(owner):
             return
-        if self.strand.on_stack(owner):
-            self.set(RUNNING_S)
+        if self.strand.is_busy(owner):
+            self.set(BUSY_S)
             return
         raised = self.block._fire(self.serial, self.strand.frame(owner))
         if raised is not None:
             self.fired = True
             self.strand.interrupt(owner, raised)
-        elif self.tries:  # if it was not early there is a shield, which raises it itself
+        elif self.tries:  # if it was not early there is a shield, whose end raises it
             self.tries -= 1
             self.set(EARLY_S)
 
 
-# ---- gevent ----
+# ---- greenlets ----
 
 
 def _is_trunk(greenlet):
-    """Is it what its thread runs, and not one of several? gevent's own worker threads run in a greenlet, too."""
+    """Is it what its thread runs, not one of several? gevent's own worker threads run in a greenlet, too."""
     return greenlet.parent is None or getattr(greenlet, "greenlet_tree_is_root", False)
 
 
@@ -111,12 +108,12 @@ def _is_main_thread():
 
 
 def _set_timers_late(hub):
-    """For the blocks that the main greenlet entered before there was a hub."""
+    """For the blocks that the main greenlet had opened before there was a hub."""
     trunk = hub.parent
     while trunk.parent is not None:
         trunk = trunk.parent
     strand = _strands.get(id(trunk))
-    if strand and strand.waiting:
+    if strand is not None and strand.waiting:
         timers, strand.waiting = strand.waiting, []
         for timer in timers:
             timer.set(max(0.0, timer.at - monotonic()))
@@ -138,11 +135,11 @@ class _Greenlet(_Strand):
         timer.stop()
         return False
 
-    def ended(self, greenlet):
+    def is_over(self, greenlet):
         return greenlet.dead
 
-    def on_stack(self, greenlet):
-        return False  # the hub calls, so it is the one that runs
+    def is_busy(self, greenlet):
+        return False  # the hub asks, so it is the one that runs
 
     def frame(self, greenlet):
         return greenlet.gr_frame
@@ -162,7 +159,7 @@ class _GreenletTimer(_Timer):
             self.strand.waiting.append(self)
             return
         self.stop()
-        self.handle = hub.loop.timer(seconds, priority=-1)  # gevent's own Timeout has it: who can go on goes first
+        self.handle = hub.loop.timer(seconds, priority=-1)  # as gevent.Timeout: who can go on goes first
         self.handle.start(self.fire, update=True)
 
     def stop(self):
@@ -173,7 +170,7 @@ class _GreenletTimer(_Timer):
             self.strand.waiting.remove(self)
 
 
-# ---- asyncio ----
+# ---- tasks ----
 
 
 def _running_task(greenlet, hub):
@@ -181,8 +178,16 @@ def _running_task(greenlet, hub):
     current_task = _loaded("asyncio.tasks", "current_task")
     loop = get_loop() if get_loop and current_task else None
     task = current_task(loop) if loop is not None else None
+    if task is None or not _is_on_stack(task, unknown=True):  # asyncio is at work before or after its coroutine
+        return None
     # With gevent a task may be in the middle of a step while other greenlets of its thread run.
-    return task if hub is None or task is None or _runs_in(loop, greenlet, hub) else None
+    return task if hub is None or _runs_in(loop, greenlet, hub) else None
+
+
+def _is_on_stack(task, unknown):
+    """Does its coroutine run, or something that it has called?"""
+    coroutine = task.get_coro()
+    return getattr(coroutine, "cr_running", getattr(coroutine, "gi_running", unknown))
 
 
 def _runs_in(loop, greenlet, hub):
@@ -198,30 +203,30 @@ def _runs_in(loop, greenlet, hub):
 
 
 class _Task(_Strand):
-    """Python counts how often a task was cancelled, so a cancel of somebody else is told from ours."""
+    """Tasks count how often they were cancelled, so ours is told from those of somebody else, which win."""
 
     __slots__ = ()
 
     def enter(self, seconds, block, serial):
         timer = _TaskTimer(self, block, serial)
-        timer.before = self.cancels(self.owner())
+        timer.cancels_before = self.cancels(self.owner())
         timer.set(seconds)
         return timer
 
     def leave(self, timer, kind):
         timer.handle.cancel()
         task = self.owner()
-        if not timer.fired or task is None:
+        if task is None or not timer.fired:
             return False
-        only_ours = self.uncancel(task) <= timer.before
-        return only_ours and kind is not None and issubclass(kind, _loaded("asyncio.exceptions", "CancelledError"))
+        is_only_ours = self.uncancel(task) <= timer.cancels_before
+        return is_only_ours and kind is not None and issubclass(kind, _loaded("asyncio.exceptions", "CancelledError"))
 
-    def ended(self, task):
+    def is_over(self, task):
         return task.done()
 
-    def on_stack(self, task):
-        """It runs a loop within the loop, so that a cancel would come after that, and perhaps after the block."""
-        return getattr(task.get_coro(), "cr_running", False)
+    def is_busy(self, task):
+        """Does it run a loop within the loop? A cancel would come after that, and perhaps after the block."""
+        return _is_on_stack(task, unknown=False)
 
     def frame(self, task):
         """That of the innermost coroutine."""
@@ -242,8 +247,8 @@ class _Task(_Strand):
 
 
 class _UncountedTask(_Task):
-    """Before 3.11. Ours are counted here. What others do shows in private fields of the task, but not when it waits for
-    something that has a cancellation of its own to finish, and in 3.8 only if they came first."""
+    """Before 3.11. Ours are counted here. A cancel of somebody else shows in private fields of the task. One after ours
+    does not when the task waits for another one, which is not through with ours yet, and never in 3.8: it is lost."""
 
     __slots__ = ("ours",)
 
@@ -251,17 +256,18 @@ class _UncountedTask(_Task):
         super().__init__(owner)
         self.ours = 0
 
-    def ended(self, task):
+    def is_busy(self, task):
+        """Is it, or is somebody else's cancel on its way?"""
         at = task
         while at is not None:
-            if at.done() or getattr(at, "_must_cancel", False):
+            if at.cancelled() or getattr(at, "_must_cancel", False):
                 return True
             at = getattr(at, "_fut_waiter", None)
-        return False
+        return super().is_busy(task)
 
     def interrupt(self, task, raised):
         self.ours += 1
-        if HAS_MESSAGES:
+        if CANCELS_HAVE_MESSAGES:
             task.cancel(CANCEL_MESSAGE)
             task._cancel_message = CANCEL_MESSAGE  # the next cancel puts its own there
         else:
@@ -272,11 +278,11 @@ class _UncountedTask(_Task):
 
     def uncancel(self, task):
         self.ours -= 1
-        return self.ours + (HAS_MESSAGES and task._cancel_message is not CANCEL_MESSAGE)
+        return self.ours + (CANCELS_HAVE_MESSAGES and task._cancel_message is not CANCEL_MESSAGE)
 
 
 class _TaskTimer(_Timer):
-    __slots__ = ("before",)
+    __slots__ = ("cancels_before",)
 
     def set(self, seconds):
         self.handle = self.strand.owner().get_loop().call_later(seconds, self.fire)

@@ -1,7 +1,8 @@
 """The cases of the test files (see cases.py), each a test per interpreter: `sleep[3.11.2]`.
 
-The interpreters are those of PYTHONS, else the oldest and the newest in the usual places; this one is always used for its version. The
-extension is compiled for each, once, into build/pythons/<version>; for this one it is what `make` has built."""
+The interpreters are those of PYTHONS, else the oldest and the newest in the usual places; this one is always used for
+its version. The extension is compiled for each, once, into build/pythons/<version>; for this one it is what `make` has
+built."""
 
 import collections
 import concurrent.futures

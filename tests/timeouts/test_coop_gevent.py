@@ -429,16 +429,22 @@ def gevent_timeout():
 @case(both=True)
 @in_greenlet
 def never_left():
-    """A greenlet ends with an open block, whose timer is still to come."""
-    blocks = []
+    """A greenlet ends with an open block, whose timer is still to come. What is thrown into it comes to the hub."""
+    hub, blocks, errors = gevent.get_hub(), [], []
 
     def enter_only():
         blocks.append(timeout(SOON).__enter__())
 
-    kept = gevent.spawn(enter_only)
-    kept.join()
+    kept = [gevent.spawn(enter_only), greenlet.greenlet(enter_only)]
+    kept[0].join()
+    kept[1].switch()
     gevent.spawn(enter_only).join()
-    gevent.sleep(3 * SOON)  # the hub would print what is thrown into a dead greenlet
+    hub.handle_error = lambda *error: errors.append(error)
+    try:
+        gevent.sleep(3 * SOON)
+    finally:
+        del hub.handle_error
+    assert errors == []
     assert all(block.expired for block in blocks)
 
 
@@ -479,7 +485,7 @@ def unusual_owners():
 # ---- the hub and greenlets that gevent does not know ----
 
 
-@case
+@case(both=True)
 def in_the_hub():
     """What the hub calls itself may not wait, but it may be busy."""
     done = gevent.event.AsyncResult()

@@ -381,8 +381,8 @@ def exit_itself_raises():
 def due_with_another_exception_in_flight():
     """That one goes on; the timeout shows in `expired` only."""
     error = KeyError("in flight")
-    t = timeout(SOON)
-    hold = holding(3 * SOON)
+    t = timeout(BRIEF)
+    hold = holding(1.5 * BRIEF)
     t.__enter__()
     _, result = in_c(hold, functools.partial(t.__exit__, KeyError, error, None))
     assert not result
