@@ -80,8 +80,10 @@ int sw_entry_start_timer(struct entry *e, uint64_t limit_ns)
 {
     if (!e->strand || limit_ns == SW_DEADLINE_NEVER)
         return 0;
+    sw_in_coop++;
     e->token = PyObject_CallMethod(e->strand, "enter", "dOK", sw_seconds(limit_ns), (PyObject *)e->block,
                                    (unsigned long long)e->serial);
+    sw_in_coop--;
     return e->token ? 0 : -1;
 }
 
@@ -90,7 +92,9 @@ int sw_entry_stop_timer(struct entry *e, PyObject *kind)
 {
     if (!e->token)
         return 0;
+    sw_in_coop++;
     PyObject *stands = PyObject_CallMethod(e->strand, "leave", "OO", e->token, kind);
+    sw_in_coop--;
     const int result = stands ? PyObject_IsTrue(stands) : -1;
     Py_XDECREF(stands);
     return result;

@@ -82,6 +82,8 @@ int sw_strands_setup(void);
 struct sw_strand *sw_strand_current(PyObject **object);
 /* Like it, but creates nothing: NULL = this thread has no block open. For the signal handler. */
 struct sw_strand *sw_strand_of_thread(void);
+extern _Thread_local int
+    sw_in_coop; /* this thread runs slowwatch._coop: no exception of ours may begin there */
 struct sw_strand *sw_strand_of_owner(PyObject **object);
 /* The interpreter closes. */
 void sw_strands_close(PyInterpreterState *interp);

@@ -39,7 +39,8 @@ static PyObject *raise_due_of_owner(void)
     PyObject *owner;
     struct sw_strand *s = sw_strand_of_owner(&owner);
     if (!s) {
-        PyErr_Clear();
+        if (PyErr_Occurred())
+            return NULL; /* of another signal's handler */
         Py_RETURN_NONE;
     }
     PyObject *result = raise_due(s);
@@ -50,6 +51,8 @@ static PyObject *raise_due_of_owner(void)
 static PyObject *on_signal(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *frame = PyTuple_Check(args) && PyTuple_GET_SIZE(args) == 2 ? PyTuple_GET_ITEM(args, 1) : NULL;
+    if (sw_in_coop)
+        Py_RETURN_NONE; /* it comes again soon */
     if (frame && PyFrame_Check(frame) && !sw_safepoint((PyFrameObject *)frame)) {
         sw_interrupt_again();
         Py_RETURN_NONE;

@@ -178,7 +178,7 @@ static int may_be_shared(struct thread_strand *t)
 }
 
 /* The Strand of the current greenlet or task, a new reference; NULL without an exception: it is the plain thread. */
-static PyObject *ask_coop(void)
+static PyObject *ask(void)
 {
     PyObject *coop = PyImport_GetModule(coop_name);
     if (!coop && !PyErr_Occurred())
@@ -193,6 +193,16 @@ static PyObject *ask_coop(void)
         PyErr_Format(PyExc_TypeError, "slowwatch._coop.current() returned %R", strand);
         Py_CLEAR(strand);
     }
+    return strand;
+}
+
+_Thread_local int sw_in_coop;
+
+static PyObject *ask_coop(void)
+{
+    sw_in_coop++;
+    PyObject *strand = ask();
+    sw_in_coop--;
     return strand;
 }
 

@@ -309,7 +309,7 @@ async def ends_at_its_deadline():
             seconds = random.uniform(0.001, 0.004)
             with contextlib.suppress(Inner):
                 async with timeout(seconds, Inner) as t:
-                    await asyncio.sleep(seconds + random.uniform(-0.0005, 0.0005))
+                    await asyncio.sleep(max(0, seconds + random.uniform(-0.003, 0.0005)))
             outcomes[t.expired] += 1
             await asyncio.sleep(0)
             no_cancel_left()

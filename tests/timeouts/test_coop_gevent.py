@@ -308,7 +308,7 @@ def ends_at_its_deadline():
         for _ in range(20):
             seconds = random.uniform(0.001, 0.004)
             with contextlib.suppress(Inner), timeout(seconds, Inner) as t:
-                gevent.sleep(seconds + random.uniform(-0.0005, 0.0005))
+                gevent.sleep(max(0, seconds + random.uniform(-0.003, 0.0005)))
             outcomes[t.expired] += 1
             gevent.sleep(0)
 
@@ -531,6 +531,29 @@ def greenlets_without_a_hub():
     with raises(Inner):
         other.switch()
     assert other.dead
+
+
+@case(alone=True)
+def many_due_at_once():
+    """A signal comes for each of them, also while another is being handled. The one that runs gets its own."""
+
+    def suspended():
+        with timeout(SOON / 4, Outer):
+            main.switch()
+
+    def one():
+        with takes(SOON / 4), raises(Inner), timeout(SOON / 4, Inner):
+            hog()
+
+    main = greenlet.getcurrent()
+    for _ in range(100):
+        others = [greenlet.greenlet(suspended) for _ in range(20)]
+        for other in others:
+            other.switch()
+        greenlet.greenlet(one).switch()
+        for other in others:
+            with raises(Outer):
+                other.switch()
 
 
 @case(both=True)
